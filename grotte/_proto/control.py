@@ -1,0 +1,108 @@
+"""The control plane's JSON: requests and answers of ``/sandboxes`` and its kin, as the wire has them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+SandboxState = Literal["running", "paused"]
+OnTimeout = Literal["kill", "pause"]
+
+
+class ControlMessage(Struct, omit_defaults=False, kw_only=True):
+    """Unknown fields are ignored; a field that is UNSET is left out, one that is None is written as null."""
+
+
+class AutoResume(ControlMessage, kw_only=True):
+    enabled: bool = False
+
+
+class VolumeMount(ControlMessage, kw_only=True):
+    name: str
+    path: str
+
+
+class NetworkConfig(ControlMessage, rename="camel", kw_only=True):
+    allow_out: list[str] | UnsetType = UNSET
+    deny_out: list[str] | UnsetType = UNSET
+    allow_public_traffic: bool | UnsetType = UNSET
+    mask_request_host: str | UnsetType = UNSET
+
+
+class NewSandbox(ControlMessage, kw_only=True):
+    """``POST /sandboxes`` and ``POST /v2/sandboxes``; mind the one snake_case name."""
+
+    template_id: str = msgspec.field(name="templateID")
+    timeout: int | UnsetType = UNSET
+    auto_pause: bool | UnsetType = msgspec.field(default=UNSET, name="autoPause")
+    auto_pause_memory: bool | UnsetType = msgspec.field(default=UNSET, name="autoPauseMemory")
+    auto_resume: AutoResume | UnsetType | None = msgspec.field(default=UNSET, name="autoResume")
+    secure: bool | UnsetType = UNSET
+    allow_internet_access: bool | UnsetType | None = UNSET
+    metadata: dict[str, str] | UnsetType | None = UNSET
+    env_vars: dict[str, str] | UnsetType | None = msgspec.field(default=UNSET, name="envVars")
+    network: NetworkConfig | UnsetType | None = UNSET
+    volume_mounts: list[VolumeMount] | UnsetType | None = msgspec.field(default=UNSET, name="volumeMounts")
+
+
+class Sandbox(ControlMessage, kw_only=True):
+    """The answer of create, connect and resume. The three nullable fields are always written: see the protocol's
+    nullability traps."""
+
+    template_id: str = msgspec.field(name="templateID")
+    sandbox_id: str = msgspec.field(name="sandboxID")
+    client_id: str = msgspec.field(default="", name="clientID")
+    envd_version: str = msgspec.field(name="envdVersion")
+    alias: str | UnsetType | None = UNSET
+    envd_access_token: str | None = msgspec.field(default=None, name="envdAccessToken")
+    traffic_access_token: str | None = msgspec.field(default=None, name="trafficAccessToken")
+    domain: str | None = None
+
+
+class Lifecycle(ControlMessage, kw_only=True):
+    auto_resume: bool = msgspec.field(default=False, name="autoResume")
+    on_timeout: OnTimeout = msgspec.field(default="kill", name="onTimeout")
+
+
+class ListedSandbox(ControlMessage, kw_only=True):
+    """An element of ``GET /v2/sandboxes``."""
+
+    template_id: str = msgspec.field(name="templateID")
+    sandbox_id: str = msgspec.field(name="sandboxID")
+    client_id: str = msgspec.field(default="", name="clientID")
+    started_at: str = msgspec.field(name="startedAt")
+    end_at: str = msgspec.field(name="endAt")
+    state: SandboxState
+    cpu_count: int = msgspec.field(name="cpuCount")
+    memory_mb: int = msgspec.field(name="memoryMB")
+    disk_size_mb: int = msgspec.field(default=0, name="diskSizeMB")
+    envd_version: str = msgspec.field(name="envdVersion")
+    alias: str | UnsetType | None = UNSET
+    metadata: dict[str, str] | UnsetType | None = UNSET
+    volume_mounts: list[VolumeMount] | UnsetType | None = msgspec.field(default=UNSET, name="volumeMounts")
+
+
+class SandboxDetail(ListedSandbox, kw_only=True):
+    """``GET /sandboxes/{id}``."""
+
+    envd_access_token: str | None = msgspec.field(default=None, name="envdAccessToken")
+    allow_internet_access: bool | UnsetType | None = msgspec.field(default=UNSET, name="allowInternetAccess")
+    domain: str | None = None
+    network: NetworkConfig | UnsetType = UNSET
+    lifecycle: Lifecycle | UnsetType = UNSET
+
+
+class TimeoutRequest(ControlMessage, kw_only=True):
+    """``POST /sandboxes/{id}/timeout`` and the connects, in seconds."""
+
+    timeout: int | UnsetType = UNSET
+
+
+class ErrorBody(ControlMessage, kw_only=True):
+    """Every error of the control plane carries both fields: clients read them without a default."""
+
+    code: int
+    message: str
+    error_code: str | UnsetType = UNSET

@@ -1,0 +1,54 @@
+"""``grotte serve``: the engine in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grotte import _local
+from grotte.errors import EngineUnavailableException
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("serve", help="run the engine in the foreground")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=port_number, default=3000, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--data-dir", type=Path, default=None, metavar="DIR", help="where sandboxes are kept")
+    parser.add_argument(
+        "--api-key", action="append", default=[], metavar="KEY", help="may repeat; without one a key is made and printed"
+    )
+    # How the SDK starts an engine of this user's own.
+    parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--ready-fd", type=int, default=None, help=argparse.SUPPRESS)
+    parser.set_defaults(execute=execute)
+
+
+def port_number(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{number} is not a port: 0 to 65535")
+    return number
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C; status 0 after a clean stop."""
+    try:
+        from grotte.engine.serve import ServeOptions, serve
+    except ModuleNotFoundError as error:
+        raise EngineUnavailableException(
+            f"the engine's packages are not installed ({error.name} is missing): pip install 'grotte[engine]'"
+        ) from None
+    return serve(
+        ServeOptions(
+            host=options.host,
+            port=options.port,
+            data_dir=options.data_dir or _local.data_dir(),
+            api_keys=tuple(options.api_key),
+            on_demand=options.on_demand,
+            ready_fd=options.ready_fd,
+        )
+    )
