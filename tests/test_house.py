@@ -15,11 +15,11 @@ PACKAGE = ROOT / "grotte"
 
 #: Who may import whom: a folder of `grotte` → the folders and modules of `grotte` that it may use.
 MAY_IMPORT = {
-    "_proto": {"_proto", "errors"},
-    "_core": {"_core", "_proto", "_local", "errors", "models"},
-    "_sync": {"_sync", "_proto", "_local", "errors", "models"},
+    "_proto": {"_proto", "errors", "models"},
+    "_core": {"_core", "_proto", "_local", "_dual", "config", "errors", "models"},
+    "_sync": {"_sync", "_proto", "_local", "_dual", "config", "errors", "models"},
     "engine": {"engine", "_proto", "_local", "errors", "models"},
-    "cli": {"cli", "_core", "_sync", "_proto", "_local", "engine", "errors", "models"},
+    "cli": {"cli", "_core", "_sync", "_proto", "_local", "config", "engine", "errors", "models"},
 }
 
 

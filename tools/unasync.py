@@ -34,6 +34,9 @@ NAMES = {
     "aread": "read",
     "AbstractAsyncContextManager": "AbstractContextManager",
     "AsyncExitStack": "ExitStack",
+    "enter_async_context": "enter_context",
+    "push_async_callback": "callback",
+    "push_async_exit": "push",
     "aiter": "iter",
     "anext": "next",
 }
@@ -102,7 +105,7 @@ def generate(sources: list[str], scratch: Path) -> None:
     outputs = [str(scratch / tree) for tree in TREES.values() if (scratch / tree).exists()]
     config = ["--config", str(ROOT / "pyproject.toml"), "--quiet"]
     ruff = [sys.executable, "-m", "ruff"]
-    subprocess.run([*ruff, "check", "--select", "I", "--fix", *config, *outputs], check=True, cwd=scratch)
+    subprocess.run([*ruff, "check", "--select", "I,RUF022", "--fix", *config, *outputs], check=True, cwd=scratch)
     subprocess.run([*ruff, "format", *config, *outputs], check=True, cwd=scratch)
 
 

@@ -106,3 +106,41 @@ class ErrorBody(ControlMessage, kw_only=True):
     code: int
     message: str
     error_code: str | UnsetType = UNSET
+
+
+class RefreshRequest(ControlMessage, kw_only=True):
+    """``POST /sandboxes/{id}/refreshes``, in seconds."""
+
+    duration: int | UnsetType = UNSET
+
+
+class NetworkUpdate(ControlMessage, kw_only=True):
+    """``PUT /sandboxes/{id}/network``: replaces what was said before; one name is snake_case, as in `NewSandbox`."""
+
+    allow_out: list[str] | UnsetType = msgspec.field(default=UNSET, name="allowOut")
+    deny_out: list[str] | UnsetType = msgspec.field(default=UNSET, name="denyOut")
+    allow_internet_access: bool | UnsetType = UNSET
+
+
+class Nothing(ControlMessage, kw_only=True):
+    """``{}``."""
+
+
+class Snapshot(ControlMessage, kw_only=True):
+    """The answer of ``POST /sandboxes/{id}/snapshots``."""
+
+    snapshot_id: str = msgspec.field(name="snapshotID")
+    names: list[str] = msgspec.field(default_factory=list)
+
+
+class Metric(ControlMessage, rename="camel", kw_only=True):
+    """An element of ``GET /sandboxes/{id}/metrics``."""
+
+    timestamp: str
+    cpu_count: int
+    cpu_used_pct: float
+    mem_used: int
+    mem_total: int
+    mem_cache: int = 0
+    disk_used: int
+    disk_total: int

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.abc
 
-from grotte._core.commands import AsyncCommandHandle
+from grotte._core.command_handle import AsyncCommandHandle
 from grotte._core.sandbox import AsyncSandbox
 from grotte.errors import InvalidArgumentException, SandboxException
 
@@ -43,7 +43,14 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    return anyio.run(run_until_interrupted, options)
+    """Run the command; the only failure of the tasks below is raised as it is."""
+    try:
+        return anyio.run(run_until_interrupted, options)
+    except BaseExceptionGroup as group:
+        failure: BaseException = group
+        while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+            failure = failure.exceptions[0]
+        raise failure from None
 
 
 async def run_until_interrupted(options: argparse.Namespace) -> int:

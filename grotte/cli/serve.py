@@ -19,7 +19,11 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--port", type=port_number, default=3000, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--data-dir", type=Path, default=None, metavar="DIR", help="where sandboxes are kept")
     parser.add_argument(
-        "--api-key", action="append", default=[], metavar="KEY", help="may repeat; without one a key is made and printed"
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="may repeat; without one a key is made and printed",
     )
     # How the SDK starts an engine of this user's own.
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)

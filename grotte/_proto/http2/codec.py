@@ -60,7 +60,11 @@ class StreamReset:
 
 @dataclass(slots=True)
 class WindowOpened:
-    """More may be sent: on one stream, or on the connection and so perhaps on every stream (`stream_id` 0)."""
+    """More may be sent: on one stream, or on the connection and so perhaps on every stream (`stream_id` 0).
+
+    Also comes for a stream whose response is complete when the server refuses the rest of the request (RST_STREAM with
+    NO_ERROR, which must not cost the response): the uploader wakes, and `send_data` takes all without sending it.
+    """
 
     stream_id: int
 

@@ -1,0 +1,165 @@
+"""Checks of what callers pass in: a wrong number, name or path is refused before any byte is sent."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from grotte.errors import InvalidArgumentException
+
+#: No Linux passes a longer argument to a program, whatever its page size (32 pages of 64 KiB).
+MAX_COMMAND_BYTES = 2 * 1024 * 1024
+#: The control plane's ids and template references are far shorter.
+MAX_NAME = 512
+MAX_PID = 2**32 - 1
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?(?::\d{1,5})?")
+
+
+def text(value: object, name: str, *, empty: bool = False) -> str:
+    """A string without NUL that UTF-8 can carry."""
+    if not isinstance(value, str):
+        raise InvalidArgumentException(f"{name} must be a str, not {type(value).__name__}")
+    if not value and not empty:
+        raise InvalidArgumentException(f"{name} must not be empty")
+    if "\0" in value:
+        raise InvalidArgumentException(f"{name} must not contain NUL characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentException(f"{name} has lone surrogates, which UTF-8 cannot carry") from None
+    return value
+
+
+def identifier(value: object, name: str) -> str:
+    """An id or a template reference: visible ASCII."""
+    value = text(value, name)
+    if len(value) > MAX_NAME or not _VISIBLE.fullmatch(value):
+        raise InvalidArgumentException(f"{name} must be at most {MAX_NAME} visible ASCII characters")
+    return value
+
+
+def user_name(value: object) -> str:
+    """A user of the sandbox, as Basic authorization can carry it."""
+    value = text(value, "user")
+    if ":" in value or not value.isprintable():
+        raise InvalidArgumentException("user must not contain colons or control characters")
+    return value
+
+
+def command_line(value: object) -> str:
+    value = text(value, "command")
+    size = len(value.encode())
+    if size > MAX_COMMAND_BYTES:
+        raise InvalidArgumentException(
+            f"the command is {size} bytes long, and no system takes more than {MAX_COMMAND_BYTES}: "
+            "write it to a file in the sandbox and run that, or send the data to its stdin"
+        )
+    return value
+
+
+def environment(value: object, name: str = "envs") -> dict[str, str]:
+    """Environment variables; None for none."""
+    found = string_map(value, name)
+    for key in found:
+        if not key or "=" in key:
+            raise InvalidArgumentException(f"{name}: {key!r} is no name of an environment variable")
+    return found
+
+
+def string_map(value: object, name: str) -> dict[str, str]:
+    """A mapping of strings to strings; None for an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentException(f"{name} must be a dict of strings, not {type(value).__name__}")
+    return {
+        text(key, f"a key of {name}", empty=True): text(item, f"{name}[{key!r}]", empty=True)
+        for key, item in value.items()
+    }
+
+
+def seconds(value: object, name: str) -> float | None:
+    """A time limit in seconds; None and 0 stand for none."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidArgumentException(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if math.isnan(value) or value < 0:
+        raise InvalidArgumentException(f"{name} must not be negative or NaN: {value}")
+    return None if value == 0 or math.isinf(value) else float(value)
+
+
+def lifetime(value: object, name: str = "timeout", *, zero: bool = False) -> int:
+    """A lifetime in whole seconds, rounded up."""
+    number = seconds(value, name)
+    if number is None and not (zero and value == 0):
+        raise InvalidArgumentException(f"{name} must be a positive number of seconds, not {value!r}")
+    return math.ceil(number or 0)
+
+
+def whole(value: object, name: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidArgumentException(f"{name} must be an int, not {type(value).__name__}")
+    if not low <= value <= high:
+        raise InvalidArgumentException(f"{name} must be between {low} and {high}, not {value}")
+    return value
+
+
+def process_id(value: object) -> int:
+    return whole(value, "pid", 1, MAX_PID)
+
+
+def port_number(value: object) -> int:
+    return whole(value, "port", 1, 65535)
+
+
+def domain(value: object) -> str:
+    """A host name with or without a port."""
+    if not isinstance(value, str) or not _HOST.fullmatch(value) or ".." in value:
+        raise InvalidArgumentException(f"domain must be a host name such as 'grotte.dev', not {value!r}")
+    return value
+
+
+def url(value: object, name: str) -> str:
+    """An ``http`` or ``https`` URL without user, query or fragment; the trailing slash is removed."""
+    if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
+        raise InvalidArgumentException(f"{name} must be a URL of visible ASCII characters")
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidArgumentException(f"{name} must be an http:// or https:// URL with a host, not {value!r}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise InvalidArgumentException(f"{name} must not have a user, a query or a fragment")
+    return value.rstrip("/")
+
+
+def secret(value: object, name: str) -> str:
+    """A key: visible ASCII. It never stands in the message."""
+    if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
+        raise InvalidArgumentException(f"{name} must be visible ASCII characters, without spaces or line breaks")
+    return value
+
+
+def headers(value: object) -> dict[str, str]:
+    """Additional request headers."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentException(f"headers must be a dict of strings, not {type(value).__name__}")
+    for name, item in value.items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise InvalidArgumentException(f"{name!r} is no name of a header")
+        if not isinstance(item, str) or not _HEADER_VALUE.fullmatch(item):
+            raise InvalidArgumentException(f"the value of the header {name!r} has characters that no header can carry")
+        if name.lower() in ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te"):
+            raise InvalidArgumentException(f"the header {name!r} belongs to the transport")
+    return dict(value)

@@ -1,0 +1,209 @@
+"""Between the control plane's JSON and what users give and get."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from urllib.parse import quote, urlencode
+
+from msgspec import UNSET, UnsetType
+
+from grotte._proto import arguments, control
+from grotte._proto.entries import timestamp
+from grotte.errors import InvalidArgumentException
+from grotte.models import (
+    SandboxInfo,
+    SandboxInfoLifecycle,
+    SandboxLifecycle,
+    SandboxMetrics,
+    SandboxNetworkOpts,
+    SandboxQuery,
+    SandboxState,
+)
+
+DEFAULT_TEMPLATE = "base"
+#: How long a sandbox lives unless the caller says otherwise, in seconds.
+DEFAULT_LIFETIME = 300
+#: The longest page of a list, and of what the control plane adds to a life at once, in seconds.
+MAX_PAGE = 100
+MAX_REFRESH = 3600
+
+_NETWORK_LISTS = ("allow_out", "deny_out")
+_NETWORK_NAMES = {*_NETWORK_LISTS, "allow_public_traffic", "mask_request_host"}
+
+
+def new_sandbox(
+    template: str | None,
+    timeout: float | None,
+    metadata: Mapping[str, str] | None,
+    envs: Mapping[str, str] | None,
+    *,
+    secure: bool,
+    allow_internet_access: bool,
+    network: SandboxNetworkOpts | None,
+    lifecycle: SandboxLifecycle | None,
+    volume_mounts: Mapping[str, str] | None,
+) -> control.NewSandbox:
+    """The request for a new sandbox.
+
+    Raises:
+        InvalidArgumentException: something in it cannot be right.
+    """
+    pause, resume = _lifecycle(lifecycle)
+    mounts = arguments.string_map(volume_mounts, "volume_mounts")
+    return control.NewSandbox(
+        template_id=DEFAULT_TEMPLATE if template is None else arguments.identifier(template, "template"),
+        timeout=arguments.lifetime(DEFAULT_LIFETIME if timeout is None else timeout),
+        auto_pause=pause,
+        auto_resume=control.AutoResume(enabled=resume) if pause else UNSET,
+        secure=_flag(secure, "secure"),
+        allow_internet_access=_flag(allow_internet_access, "allow_internet_access"),
+        metadata=arguments.string_map(metadata, "metadata"),
+        env_vars=arguments.environment(envs),
+        network=UNSET if network is None else _network(network),
+        volume_mounts=[control.VolumeMount(name=name, path=path) for path, name in mounts.items()] or UNSET,
+    )
+
+
+def network_update(internet_access: bool, network: SandboxNetworkOpts | None) -> control.NetworkUpdate:
+    """The request that replaces a sandbox's egress rules."""
+    rules = control.NetworkConfig() if network is None else _network(network)
+    return control.NetworkUpdate(
+        allow_internet_access=_flag(internet_access, "internet_access"),
+        allow_out=rules.allow_out,
+        deny_out=rules.deny_out,
+    )
+
+
+def connect_lifetime(timeout: float | None) -> int:
+    """What a running sandbox's life is extended to; 0 stands for the default, as it always did."""
+    return arguments.lifetime(timeout or DEFAULT_LIFETIME)
+
+
+def refresh_seconds(seconds: float | None, duration: float | None) -> int:
+    """One number under two names."""
+    if (seconds is None) == (duration is None):
+        raise InvalidArgumentException("give either seconds or duration")
+    value = seconds if duration is None else duration
+    return arguments.whole(arguments.lifetime(value, "seconds", zero=True), "seconds", 0, MAX_REFRESH)
+
+
+def list_query(query: SandboxQuery | None, limit: int | None, next_token: str | None) -> dict[str, str]:
+    """The parameters of one page; running sandboxes unless the query names states."""
+    query = query or SandboxQuery()
+    states = [SandboxState.RUNNING] if query.state is None else query.state
+    try:
+        found = {"state": ",".join(SandboxState(state).value for state in states)} if states else {}
+    except ValueError:
+        raise InvalidArgumentException(f"state must be a list of 'running' and 'paused', not {states!r}") from None
+    metadata = arguments.string_map(query.metadata, "metadata")
+    if metadata:
+        # the server unquotes twice: the pairs, and then each key and value
+        found["metadata"] = urlencode({quote(key): quote(value) for key, value in metadata.items()})
+    if limit is not None:
+        found["limit"] = str(arguments.whole(limit, "limit", 1, MAX_PAGE))
+    if next_token is not None:
+        found["nextToken"] = arguments.text(next_token, "next_token")
+    return found
+
+
+def metrics_query(start: datetime | None, end: datetime | None) -> dict[str, str]:
+    """The time between, in unix seconds."""
+    found = {}
+    for name, moment in (("start", start), ("end", end)):
+        if moment is not None:
+            if not isinstance(moment, datetime):
+                raise InvalidArgumentException(f"{name} must be a datetime, not {type(moment).__name__}")
+            found[name] = str(math.floor(moment.timestamp()))
+    return found
+
+
+def sandbox_info(listed: control.ListedSandbox) -> SandboxInfo:
+    """What users see of an element of a list, or of all that is known of one sandbox."""
+    detail = listed if isinstance(listed, control.SandboxDetail) else None
+    internet = detail.allow_internet_access if detail else None
+    return SandboxInfo(
+        sandbox_id=listed.sandbox_id,
+        sandbox_domain=detail.domain if detail else None,
+        template_id=listed.template_id,
+        name=listed.alias or None,
+        metadata=listed.metadata or {},
+        started_at=timestamp(listed.started_at),
+        end_at=timestamp(listed.end_at),
+        state=SandboxState(listed.state),
+        cpu_count=listed.cpu_count,
+        memory_mb=listed.memory_mb,
+        envd_version=listed.envd_version,
+        allow_internet_access=None if isinstance(internet, UnsetType) else internet,
+        network=_public_network(detail.network) if detail and detail.network else None,
+        lifecycle=_public_lifecycle(detail.lifecycle) if detail and detail.lifecycle else None,
+        volume_mounts=[{"name": mount.name, "path": mount.path} for mount in listed.volume_mounts or ()],
+    )
+
+
+def sandbox_metrics(metric: control.Metric) -> SandboxMetrics:
+    return SandboxMetrics(
+        cpu_count=metric.cpu_count,
+        cpu_used_pct=metric.cpu_used_pct,
+        disk_total=metric.disk_total,
+        disk_used=metric.disk_used,
+        mem_total=metric.mem_total,
+        mem_used=metric.mem_used,
+        mem_cache=metric.mem_cache,
+        timestamp=timestamp(metric.timestamp),
+    )
+
+
+def _lifecycle(lifecycle: SandboxLifecycle | None) -> tuple[bool, bool]:
+    """Whether it is paused when its time is over, and whether a request then wakes it."""
+    if lifecycle is None:
+        return False, False
+    if not isinstance(lifecycle, Mapping) or not lifecycle.keys() <= {"on_timeout", "auto_resume"}:
+        raise InvalidArgumentException("lifecycle must be a dict with 'on_timeout' and maybe 'auto_resume'")
+    on_timeout = lifecycle.get("on_timeout", "kill")
+    resume = _flag(lifecycle.get("auto_resume", False), "auto_resume")
+    if on_timeout not in ("kill", "pause"):
+        raise InvalidArgumentException(f"on_timeout must be 'kill' or 'pause', not {on_timeout!r}")
+    if resume and on_timeout != "pause":
+        raise InvalidArgumentException("auto_resume needs on_timeout='pause'")
+    return on_timeout == "pause", resume
+
+
+def _network(network: SandboxNetworkOpts) -> control.NetworkConfig:
+    if not isinstance(network, Mapping) or not network.keys() <= _NETWORK_NAMES:
+        raise InvalidArgumentException(f"network must be a dict with some of {', '.join(sorted(_NETWORK_NAMES))}")
+    for name in _NETWORK_LISTS:
+        rules = network.get(name, [])
+        if not isinstance(rules, list) or not all(isinstance(rule, str) and rule for rule in rules):
+            raise InvalidArgumentException(f"{name} must be a list of addresses and ranges")
+    host = network.get("mask_request_host")
+    return control.NetworkConfig(
+        allow_out=network.get("allow_out", UNSET),
+        deny_out=network.get("deny_out", UNSET),
+        allow_public_traffic=_flag(network.get("allow_public_traffic", True), "allow_public_traffic"),
+        mask_request_host=UNSET if host is None else arguments.text(host, "mask_request_host"),
+    )
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgumentException(f"{name} must be a bool, not {type(value).__name__}")
+    return value
+
+
+def _public_network(network: control.NetworkConfig) -> SandboxNetworkOpts:
+    found: SandboxNetworkOpts = {}
+    if network.allow_out is not UNSET:
+        found["allow_out"] = network.allow_out
+    if network.deny_out is not UNSET:
+        found["deny_out"] = network.deny_out
+    if network.allow_public_traffic is not UNSET:
+        found["allow_public_traffic"] = network.allow_public_traffic
+    if network.mask_request_host is not UNSET:
+        found["mask_request_host"] = network.mask_request_host
+    return found
+
+
+def _public_lifecycle(lifecycle: control.Lifecycle) -> SandboxInfoLifecycle:
+    return {"on_timeout": lifecycle.on_timeout, "auto_resume": lifecycle.auto_resume}

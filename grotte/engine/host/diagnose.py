@@ -1,0 +1,138 @@
+"""What each layer of isolation is on this machine: every one is really tried."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from grotte.errors import EngineUnavailableException
+
+from . import seccomp
+from .cgroups import CONTROLLERS, open_cgroups
+from .idmaps import find_subids
+from .launcher_client import find_bwrap
+from .runtime import STANDALONE
+from .spec import Check
+
+MINIMUM_KERNEL = (5, 11)
+MINIMUM_BWRAP = (0, 5)
+TRIAL_SECONDS = 20
+INSTALL = "install bubblewrap and uidmap; on Debian: apt-get install bubblewrap uidmap"
+TRIAL = "import sys; sys.path.insert(0, sys.argv[1]); from standalone import trials; trials.main(*sys.argv[2:])"
+
+Status = Literal["ok", "degraded", "missing"]
+
+
+def diagnose(data_dir: Path | None = None) -> list[Check]:
+    """Try each layer of isolation.
+
+    Args:
+        data_dir: Where sandboxes would live; by default the directory for temporary files stands in for it.
+
+    Returns:
+        One check a layer, in the order in which they build on each other.
+    """
+    place = data_dir if data_dir is not None and data_dir.is_dir() else Path(tempfile.gettempdir())
+    return [
+        _kernel(),
+        _bubblewrap(),
+        _trial("user namespaces", "userns", "", "missing", "allow unprivileged user namespaces: see "
+               "sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces and the AppArmor restriction"),
+        _subids(),
+        _trial("overlayfs", "overlay", str(place), "missing", "put the data directory on ext4, xfs, btrfs or tmpfs"),
+        _seccomp(),
+        *_limits(),
+        _idmapped(),
+    ]  # fmt: skip
+
+
+def _kernel() -> Check:
+    release = platform.release()
+    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
+    if sys.platform != "linux":
+        return Check("kernel", "missing", f"{platform.system()} has no sandboxes of this kind", "use Linux")
+    if numbers < MINIMUM_KERNEL:
+        return Check("kernel", "missing", release, "use Linux 5.11 or newer")
+    return Check("kernel", "ok", f"Linux {release}")
+
+
+def _bubblewrap() -> Check:
+    try:
+        path = find_bwrap()
+        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TRIAL_SECONDS, check=True)
+    except (EngineUnavailableException, OSError, subprocess.SubprocessError):
+        return Check("bubblewrap", "missing", "not installed", INSTALL)
+    version = text.stdout.split()[-1]
+    if tuple(int(part) for part in version.split(".") if part.isdigit()) < MINIMUM_BWRAP:
+        return Check("bubblewrap", "missing", f"version {version} is too old", "install bubblewrap 0.5 or newer")
+    return Check("bubblewrap", "ok", version)
+
+
+def _trial(name: str, trial: str, argument: str, otherwise: Status, remedy: str) -> Check:
+    """Run one trial in a process of its own, since it changes namespaces."""
+    command = [sys.executable, "-I", "-S", "-c", TRIAL, str(STANDALONE.parent), trial, argument]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(name, otherwise, str(error), remedy)
+    if result.returncode == 0:
+        return Check(name, "ok", result.stdout.strip() or "works")
+    detail = result.stderr.strip().splitlines()
+    return Check(name, otherwise, detail[-1] if detail else "does not work", remedy)
+
+
+def _subids() -> Check:
+    if os.getuid() == 0:
+        return Check("user ids", "ok", "root maps sandboxes to ids that nobody else has")
+    try:
+        found = find_subids()
+    except EngineUnavailableException as error:
+        text, _, remedy = str(error).partition("; ")
+        return Check("user ids", "missing", text, remedy)
+    return Check("user ids", "ok", f"{found.uids.count} subordinate users, {found.gids.count} groups")
+
+
+def _seccomp() -> Check:
+    try:
+        program = seccomp.build()
+    except KeyError:
+        detail = f"no filter for {platform.machine()}"
+        return Check("seccomp", "missing", detail, "use a machine of type x86_64 or aarch64")
+    remedy = "use a kernel with CONFIG_SECCOMP_FILTER"
+    return _trial("seccomp", "seccomp", program.hex(), "missing", remedy)
+
+
+def _limits() -> list[Check]:
+    groups = open_cgroups()
+    found = groups.controllers
+    groups.close()
+    weaker: dict[str, str] = {
+        "memory": "only the memory of each process is limited",
+        "pids": "processes are limited by RLIMIT_NPROC",
+        "cpu": "processor time is not limited",
+    }
+    remedy = "run as root, or have systemd delegate cgroups to this user (Delegate=yes)"
+    return [
+        Check(f"limit: {name}", "ok", "cgroup")
+        if name in found
+        else Check(f"limit: {name}", "degraded", weaker[name], remedy)
+        for name in CONTROLLERS
+    ]
+
+
+def _idmapped() -> Check:
+    if os.getuid() != 0:
+        return Check("owners", "degraded", "files of the host's /usr belong to nobody inside", "run as root")
+    remedy = "use Linux 5.19 or newer, with /usr on a file system that knows idmapped mounts"
+    return _trial("owners", "idmap", "", "degraded", remedy)
+
+
+def explain(checks: list[Check], which: Callable[[Check], bool] = lambda check: check.status == "missing") -> str:
+    """Return the failed checks as text, one a line, each with what helps."""
+    return "\n".join(f"{check.name}: {check.detail}; {check.remedy}" for check in checks if which(check))

@@ -1,0 +1,264 @@
+"""One live sandbox, as the engine's services see it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+import msgspec
+
+from .frames import GuestMessage, close_all
+from .link import GuestLink
+from .opened import require_readable, require_writable
+from .spec import Entry, ExitStatus, GuestError, OpenedFile, SpawnRequest, UploadSlot, UserEntry
+
+T = TypeVar("T")
+MAX_EARLY = 4096
+
+
+class _Spawned(msgspec.Struct):
+    pid: int
+
+
+class _Found(msgspec.Struct):
+    found: bool
+
+
+class _Opened(msgspec.Struct):
+    path: str
+    token: int = 0
+
+
+@dataclass(slots=True)
+class SpawnedProcess:
+    """A process in a sandbox, with the engine's ends of its pipes: non-blocking, and the holder's to close.
+
+    Attributes:
+        pid: As seen inside.
+        stdin: Where to write, or None if it reads ``/dev/null``.
+        stdout: Where to read.
+        stderr: Where to read.
+    """
+
+    pid: int
+    stdin: int | None
+    stdout: int
+    stderr: int
+    _ended: asyncio.Future[ExitStatus] = field(repr=False)
+
+    async def wait(self) -> ExitStatus:
+        """Wait until it has ended. Any number of callers may wait, and may be cancelled."""
+        return await asyncio.shield(self._ended)
+
+
+class Guest:
+    """The link to one sandbox.
+
+    Attributes:
+        sandbox_id: Which one.
+        closed: Set when the sandbox has died, for whatever reason.
+    """
+
+    def __init__(self, sandbox_id: str, sock: socket.socket, bury: Callable[[], Awaitable[None]]) -> None:
+        self.sandbox_id = sandbox_id
+        self.closed = anyio.Event()
+        self.ready = anyio.Event()
+        self._bury = bury
+        self._processes: dict[int, asyncio.Future[ExitStatus]] = {}
+        self._spawning = 0
+        self._early: dict[int, ExitStatus] = {}  # ended before the caller of spawn() ran again
+        self._link = GuestLink(sock, self._event, self._hung_up)
+
+    async def spawn(self, request: SpawnRequest) -> SpawnedProcess:
+        """Start a process.
+
+        Raises:
+            GuestError: It could not be started.
+        """
+        pipes = [_pipe_from_engine()] if request.stdin else []
+        try:
+            pipes += [_pipe_to_engine(), _pipe_to_engine()]
+            theirs = [end for _, end in pipes]
+            try:
+                pid = await self._spawn(request, theirs)
+            finally:
+                close_all(theirs)
+        except BaseException:
+            close_all(ours for ours, _ in pipes)
+            raise
+        ours = [end for end, _ in pipes]
+        return SpawnedProcess(pid, ours[0] if request.stdin else None, ours[-2], ours[-1], self._watch(pid))
+
+    async def _spawn(self, request: SpawnRequest, fds: list[int]) -> int:
+        arguments: dict[str, object] = {
+            "command": [request.cmd, *request.args],
+            "envs": request.envs,
+            "cwd": request.cwd,
+            "user": request.user,
+        }
+        self._spawning += 1
+        try:
+            answer, extra = await self._link.request("spawn", arguments, fds, self._abandoned_process)
+            close_all(extra)
+            return _decode(answer, _Spawned).pid
+        finally:
+            self._spawning -= 1
+
+    def _watch(self, pid: int) -> asyncio.Future[ExitStatus]:
+        ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        if self.closed.is_set():
+            ended.set_result(ExitStatus(None, None))
+        elif (status := self._early.pop(pid, None)) is not None:
+            ended.set_result(status)
+        elif pid in self._processes:
+            self.hang_up("the guest broke the protocol")
+            ended.set_result(ExitStatus(None, None))
+        else:
+            self._processes[pid] = ended
+        if not self._spawning:
+            self._early.clear()
+        return ended
+
+    def _abandoned_process(self, answer: msgspec.Raw) -> None:
+        """A cancelled caller gets no process, so there must be none."""
+        self._link.post("kill_tree", {"pid": _decode(answer, _Spawned).pid})
+
+    async def signal(self, pid: int, signum: int) -> bool:
+        """Signal a process that was spawned and has not ended; False if there is none."""
+        return _decode((await self._ask("signal", pid=pid, signal=signum))[0], _Found).found
+
+    async def kill_tree(self, pid: int) -> None:
+        """Kill a spawned process with all its descendants."""
+        await self._ask("kill_tree", pid=pid)
+
+    async def user(self, name: str) -> UserEntry:
+        """Look a user up.
+
+        Raises:
+            GuestError: ``unauthenticated``, if there is no such user.
+        """
+        return _decode((await self._ask("user", name=name))[0], UserEntry)
+
+    async def stat(self, path: str, user: str) -> Entry:
+        """Describe a file without following it."""
+        return _decode((await self._ask("stat", path=path, user=user))[0], Entry)
+
+    async def list_dir(self, path: str, depth: int, user: str) -> list[Entry]:
+        """Describe what is in a directory, and below it down to a depth."""
+        return _decode((await self._ask("list_dir", path=path, depth=depth, user=user))[0], list[Entry])
+
+    async def make_dir(self, path: str, user: str) -> Entry:
+        """Make a directory with its missing parents."""
+        return _decode((await self._ask("make_dir", path=path, user=user))[0], Entry)
+
+    async def move(self, source: str, destination: str, user: str) -> Entry:
+        """Rename a file or directory."""
+        return _decode((await self._ask("move", source=source, destination=destination, user=user))[0], Entry)
+
+    async def remove(self, path: str, user: str) -> None:
+        """Remove a file or a whole directory; a missing path is no error."""
+        await self._ask("remove", path=path, user=user)
+
+    async def open_read(self, path: str, user: str) -> OpenedFile:
+        """Open a regular file for reading."""
+        answer, fds = await self._link.request("open_read", {"path": path, "user": user})
+        try:
+            opened = _decode(answer, _Opened)
+            info = require_readable(fds)
+        except BaseException:
+            close_all(fds)
+            raise
+        return OpenedFile(fds[0], info.st_size, info.st_mtime, opened.path)
+
+    async def open_write(self, path: str, user: str, metadata: Mapping[str, str] | None = None) -> UploadSlot:
+        """Open a file that takes the place of the target when it is committed; parents are made.
+
+        Args:
+            path: The target.
+            user: Whose file it will be.
+            metadata: What replaces the target's metadata.
+        """
+        arguments: dict[str, object] = {"path": path, "user": user, "metadata": dict(metadata or {})}
+        answer, fds = await self._link.request("open_write", arguments, (), self._abandoned_upload)
+        try:
+            opened = _decode(answer, _Opened)
+            require_writable(fds)
+        except BaseException:
+            close_all(fds)
+            raise
+        return UploadSlot(fds[0], opened.path, opened.token)
+
+    def _abandoned_upload(self, answer: msgspec.Raw) -> None:
+        self._link.post("abort", {"token": _decode(answer, _Opened).token})
+
+    async def commit(self, slot: UploadSlot) -> Entry:
+        """Put an uploaded file in its place."""
+        return _decode((await self._ask("commit", token=slot.token))[0], Entry)
+
+    async def abort(self, slot: UploadSlot) -> None:
+        """Drop an upload."""
+        await self._ask("abort", token=slot.token)
+
+    async def kill(self) -> None:
+        """End the sandbox: when this returns, its processes, mounts, limits and files are gone. Idempotent."""
+        self.hang_up()
+        with anyio.CancelScope(shield=True):  # bounded by whoever buries
+            await self._bury()
+
+    def hang_up(self, reason: str = "the sandbox was killed") -> None:
+        """Close the link; every call on the sandbox fails from now on."""
+        self._link.close(reason)
+
+    async def _ask(self, op: str, **arguments: object) -> tuple[msgspec.Raw, list[int]]:
+        answer, fds = await self._link.request(op, arguments)
+        if fds:
+            close_all(fds)
+            self.hang_up("the guest broke the protocol")
+        return answer, fds
+
+    def _event(self, message: GuestMessage) -> None:
+        if message.event == "ready":
+            self.ready.set()
+        elif message.event == "exit":
+            ended = self._processes.pop(message.pid, None)
+            if ended is not None:
+                ended.set_result(_exit_status(message.status))
+            elif self._spawning and len(self._early) < MAX_EARLY:
+                self._early[message.pid] = _exit_status(message.status)
+
+    def _hung_up(self, reason: str) -> None:
+        for ended in self._processes.values():
+            if not ended.done():
+                ended.set_result(ExitStatus(None, None))
+        self._processes.clear()
+        self.closed.set()
+
+
+def _exit_status(status: int) -> ExitStatus:
+    if os.WIFSIGNALED(status):
+        return ExitStatus(None, os.WTERMSIG(status), os.WCOREDUMP(status))
+    return ExitStatus(os.WEXITSTATUS(status), None)
+
+
+def _pipe_to_engine() -> tuple[int, int]:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read, False)
+    return read, write
+
+
+def _pipe_from_engine() -> tuple[int, int]:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(write, False)
+    return write, read
+
+
+def _decode(answer: msgspec.Raw, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise GuestError("internal", "the guest gave an answer that makes no sense") from error

@@ -1,0 +1,298 @@
+"""The machine's side of sandboxes: one launcher, one data directory, any number of guests."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from grotte.errors import EngineUnavailableException
+
+from . import cgroups, runtime, seccomp
+from .cgroups import Cgroups
+from .guest import Guest
+from .idmaps import find_subids
+from .launcher_client import LauncherClient, LaunchRequest, find_bwrap
+from .spec import HostError, SandboxSpec
+from .standalone.namespaces import ROOT_BASE
+from .standalone.sandbox import RUNTIME_INSIDE
+
+READY_SECONDS = 30
+KILL_SECONDS = 60
+MAX_ERROR_TEXT = 4096
+OLD_GROUP_TRIES = 40
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+class SandboxHost:
+    """Launches sandboxes on this machine. An async context manager, for asyncio.
+
+    Args:
+        data_dir: Where sandboxes and templates live; one engine uses it at a time. ``host`` below it belongs to
+            this class.
+
+    Attributes:
+        data_dir: The same, absolute.
+
+    Example::
+
+        async with SandboxHost(Path("/var/lib/grotte")) as host:
+            guest = await host.launch(SandboxSpec("box1"))
+            process = await guest.spawn(SpawnRequest("/bin/true"))
+            print(await process.wait())
+            await guest.kill()
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir.absolute()
+        self._home = self.data_dir / "host"
+        self._guests: dict[str, Guest] = {}
+        self._groups: dict[str, list[str]] = {}
+        self._cgroups = Cgroups()
+        self._launcher = LauncherClient(self._exited, self._lost)
+        self._lock: int | None = None
+
+    @property
+    def limited(self) -> frozenset[str]:
+        """What cgroups limit for a sandbox as a whole; the rest is limited for each process or user."""
+        return self._cgroups.controllers
+
+    @property
+    def guests(self) -> tuple[Guest, ...]:
+        """The sandboxes that were launched and not killed yet."""
+        return tuple(self._guests.values())
+
+    @property
+    def launcher_pid(self) -> int | None:
+        """The process that is the parent of all sandboxes, while it runs."""
+        return self._launcher.pid
+
+    @property
+    def cgroup_homes(self) -> list[str]:
+        """The directories under which each sandbox has its cgroups."""
+        return [str(hierarchy.home) for hierarchy in self._cgroups.hierarchies]
+
+    @property
+    def owners_shown(self) -> bool:
+        """Whether the host's files show their owners inside, rather than nobody."""
+        return self._launcher.owners_shown
+
+    async def __aenter__(self) -> Self:
+        """Start the launcher; remove what a killed engine left behind.
+
+        Raises:
+            EngineUnavailableException: The machine cannot isolate, or the data directory is in use.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._stop()
+            raise
+        return self
+
+    async def _start(self) -> None:
+        bwrap = find_bwrap()
+        subids = None if os.getuid() == 0 else find_subids()
+        try:
+            self._take_data_dir(privileged=subids is None)
+            left = await _remove_old_groups(self._home / "cgroups")
+            place = f"{RUNTIME_INSIDE}/runtime"
+            copy, command = await anyio.to_thread.run_sync(runtime.build, self._home / "runtime", place)
+            seccomp.write(str(self._home / "seccomp.bpf"), seccomp.build())
+        except (OSError, HostError) as error:
+            raise EngineUnavailableException(f"the data directory {self.data_dir} cannot be used: {error}") from error
+        except KeyError as error:
+            raise EngineUnavailableException(f"there is no system call filter for machines of type {error}") from error
+        self._cgroups = cgroups.open_cgroups()
+        (self._home / "cgroups").write_text("\n".join([*left, *self.cgroup_homes]), encoding="utf-8")
+        await self._launcher.start(self.data_dir, copy, command, bwrap, subids, self.cgroup_homes)
+
+    def _take_data_dir(self, *, privileged: bool) -> None:
+        for directory in (self.data_dir, self._home, self._home / "runtime", self._home / "sandboxes"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EngineUnavailableException(f"another engine uses the data directory {self.data_dir}") from None
+        if privileged:
+            self._open_to_sandbox_root()
+
+    def _open_to_sandbox_root(self) -> None:
+        """Let root inside, an unprivileged id here, pass through the data directory; others still may not."""
+        os.chown(self.data_dir, 0, ROOT_BASE)
+        self.data_dir.chmod(0o710)
+        os.chown(self._home, 0, ROOT_BASE)
+        self._home.chmod(0o770)  # the generated layers are made from inside
+        os.chown(self._home / "sandboxes", ROOT_BASE, ROOT_BASE)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every sandbox and the launcher."""
+        with anyio.CancelScope(shield=True):
+            await self._stop()
+
+    async def _stop(self) -> None:
+        for guest in list(self._guests.values()):
+            guest.hang_up("the engine ended")
+        self._guests.clear()
+        with anyio.move_on_after(KILL_SECONDS):
+            async with anyio.create_task_group() as group:
+                for sandbox_id in list(self._groups):
+                    group.start_soon(self._bury_quietly, sandbox_id)
+        await self._launcher.close()
+        self._cgroups.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _bury_quietly(self, sandbox_id: str) -> None:
+        with contextlib.suppress(HostError):
+            await self._bury(sandbox_id)
+
+    async def launch(self, spec: SandboxSpec) -> Guest:
+        """Start a sandbox.
+
+        Raises:
+            HostError: It could not be started; nothing of it is left.
+        """
+        layers = self._check(spec)
+        ours, theirs = socket.socketpair()
+        error_read, error_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            try:
+                await self._ask_launcher(spec, layers, theirs.fileno(), error_write)
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+                os.close(error_write)
+            guest = self._guests[spec.sandbox_id] = self._meet(spec.sandbox_id, ours)
+            async with self._buried_on_failure(spec.sandbox_id):
+                await _ready(guest, error_read)
+        finally:
+            os.close(error_read)
+        return guest
+
+    def _check(self, spec: SandboxSpec) -> list[str]:
+        if not _ID.fullmatch(spec.sandbox_id):
+            raise HostError(f"not an id for a sandbox: {spec.sandbox_id!r}")
+        if spec.hostname and not _HOSTNAME.fullmatch(spec.hostname):
+            raise HostError(f"not a host name: {spec.hostname!r}")
+        if spec.sandbox_id in self._groups:
+            raise HostError(f"sandbox {spec.sandbox_id} exists already")
+        if not spec.layers and not spec.on_host_usr:
+            raise HostError("a sandbox needs layers to stand on")
+        try:
+            layers = [str(layer.resolve().relative_to(self.data_dir.resolve())) for layer in spec.layers]
+        except ValueError:
+            raise HostError("the layers of a template must lie in the data directory") from None
+        if any(":" in layer or "," in layer or "\\" in layer for layer in layers):
+            raise HostError("the path of a layer must not contain ':', ',' or '\\'")
+        return layers
+
+    async def _ask_launcher(self, spec: SandboxSpec, layers: list[str], link: int, stderr: int) -> None:
+        try:
+            groups = self._groups[spec.sandbox_id] = self._cgroups.create(spec.sandbox_id, spec.limits)
+        except OSError as error:
+            raise HostError(f"the limits of sandbox {spec.sandbox_id} cannot be set: {error}") from error
+        limited = self._cgroups.controllers
+        request = LaunchRequest(
+            id=spec.sandbox_id,
+            layers=layers,
+            on_host_usr=spec.on_host_usr,
+            hostname=spec.hostname or spec.sandbox_id.replace("_", "-").strip("-"),
+            cgroups=groups,
+            max_pids=0 if "pids" in limited else spec.limits.pids + cgroups.OWN_PIDS,
+            max_data=0 if "memory" in limited else spec.limits.memory_bytes,
+            shm_bytes=max(spec.limits.memory_bytes // 2, 16 << 20),
+        )
+        try:
+            await self._launcher.launch(request, link, stderr)
+        except BaseException:
+            cgroups.remove_groups(self._groups.pop(spec.sandbox_id))
+            raise
+
+    def _meet(self, sandbox_id: str, sock: socket.socket) -> Guest:
+        return Guest(sandbox_id, sock, lambda: self._bury(sandbox_id))
+
+    @contextlib.asynccontextmanager
+    async def _buried_on_failure(self, sandbox_id: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._bury_quietly(sandbox_id)
+            raise
+
+    async def _bury(self, sandbox_id: str) -> None:
+        if sandbox_id not in self._groups:
+            return
+        if guest := self._guests.pop(sandbox_id, None):
+            guest.hang_up()
+        with anyio.move_on_after(KILL_SECONDS):
+            clean = await self._launcher.kill(sandbox_id)
+            cgroups.remove_groups(self._groups.pop(sandbox_id, []))
+            if clean:
+                return
+        raise HostError(f"sandbox {sandbox_id} could not be removed completely")
+
+    def _exited(self, sandbox_id: str) -> None:
+        if guest := self._guests.get(sandbox_id):
+            guest.hang_up("the sandbox is gone")
+
+    def _lost(self) -> None:
+        for guest in list(self._guests.values()):
+            guest.hang_up("the launcher of sandboxes is gone")
+
+
+async def _ready(guest: Guest, error_read: int) -> None:
+    """Wait for the guest's first word, or say what kept it from speaking."""
+    with anyio.move_on_after(READY_SECONDS):
+        async with anyio.create_task_group() as group:
+
+            async def until(event: anyio.Event) -> None:
+                await event.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(until, guest.ready)
+            group.start_soon(until, guest.closed)
+    if guest.ready.is_set() and not guest.closed.is_set():
+        return
+    try:
+        text = os.read(error_read, MAX_ERROR_TEXT).decode(errors="replace").strip()
+    except BlockingIOError:
+        text = ""
+    reason = text or ("it ended at once" if guest.closed.is_set() else "it did not answer in time")
+    raise HostError(f"sandbox {guest.sandbox_id} could not be started: {reason}")
+
+
+async def _remove_old_groups(record: Path) -> list[str]:
+    """Remove the cgroups of an engine that was killed with its launcher; return those that are still in use."""
+    left = _read_record(record)
+    for line in left:
+        cgroups.kill_tree(Path(line))
+    for _ in range(OLD_GROUP_TRIES):
+        left = [line for line in left if not cgroups.remove_tree(Path(line))]
+        if not left:
+            break
+        await anyio.sleep(0.05)  # killed processes take a moment to leave
+    return left
+
+
+def _read_record(record: Path) -> list[str]:
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    return [line for line in lines if Path(line).name.startswith(cgroups.PREFIX)]

@@ -1,0 +1,131 @@
+"""A copy of the interpreter, as much of it as the guest needs: its loader, libraries and modules.
+
+The guest starts from it in any image, an empty one or one with another libc. It is a copy and not a bind mount of the
+installation, because that may lie in somebody's home, together with packages that are nobody's business inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import py_compile
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from .spec import HostError
+
+STANDALONE = Path(__file__).parent / "standalone"
+PROBE_SECONDS = 30
+START = "from standalone.guest import main; main()"
+# Codecs are looked up by name when they are first used, which is too late inside.
+PROBE = """
+import sys; sys.path.insert(0, sys.argv[1])
+import encodings.ascii, encodings.latin_1, encodings.utf_8, traceback, standalone.guest, json, os
+specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+modules = [spec.origin for spec in specs if spec is not None and spec.has_location]
+maps = sorted({l.split(None, 5)[5].strip() for l in open("/proc/self/maps") if l.count("/")})
+print(json.dumps({"modules": modules, "maps": maps, "exe": os.path.realpath("/proc/self/exe"),
+                  "prefix": sys.base_prefix, "stdlib": os.path.dirname(os.__file__)}))
+"""
+
+
+def build(directory: Path, mount_point: str) -> tuple[Path, list[str]]:
+    """Copy the interpreter into a directory, unless it is there already.
+
+    Args:
+        directory: Holds the copies; those of other interpreters are removed.
+        mount_point: Where the copy will be inside a sandbox.
+
+    Returns:
+        The copy, and the command that starts the guest from it inside.
+
+    Raises:
+        HostError: The interpreter could not be copied.
+    """
+    found = _probe()
+    prefix, stdlib = str(found["prefix"]), str(found["stdlib"])
+    loader = interpreter_of(str(found["exe"]))
+    files = dict(_module_targets(found["modules"], prefix, stdlib))
+    files |= {path: f"libs/{os.path.basename(path)}" for path in found["maps"] if _is_library(path, files)}
+    files |= {str(found["exe"]): "bin/python", loader: "loader"}
+    target = directory / _key(files)
+    if not target.exists():
+        _copy(files, target)
+    for other in directory.iterdir():
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+    command = [f"{mount_point}/loader", "--library-path", f"{mount_point}/libs", f"{mount_point}/bin/python"]
+    return target, [*command, "-I", "-S", "-X", "utf8", "-c", START]
+
+
+def _probe() -> dict[str, list[str]]:
+    arguments = [sys.executable, "-I", "-S", "-X", "utf8", "-c", PROBE, str(STANDALONE.parent)]
+    try:
+        result = subprocess.run(arguments, capture_output=True, timeout=PROBE_SECONDS, check=True, env={})
+        found: dict[str, list[str]] = json.loads(result.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise HostError(f"the Python interpreter {sys.executable} cannot be examined: {error}") from error
+    return found
+
+
+def _module_targets(modules: list[str], prefix: str, stdlib: str) -> list[tuple[str, str]]:
+    library = os.path.relpath(stdlib, prefix)
+    targets = [(os.path.join(stdlib, "os.py"), f"{library}/os.py")]
+    for path in modules:
+        if path.startswith(f"{STANDALONE}{os.sep}"):
+            targets.append((path, f"{library}/standalone/{os.path.basename(path)}"))
+        else:
+            targets.append((path, os.path.relpath(path, prefix)))
+    return targets
+
+
+def _is_library(path: str, modules: dict[str, str]) -> bool:
+    return ".so" in os.path.basename(path) and path not in modules and os.path.isfile(path)
+
+
+def interpreter_of(executable: str) -> str:
+    """Return the loader that an ELF executable names.
+
+    Raises:
+        HostError: It names none.
+    """
+    with open(executable, "rb") as file:
+        header = file.read(64)
+        start, size, count = struct.unpack_from("<Q", header, 32)[0], *struct.unpack_from("<HH", header, 54)
+        for index in range(count):
+            file.seek(start + index * size)
+            kind, _, offset, _, _, length = struct.unpack("<IIQQQQ", file.read(40))
+            if kind == 3:  # PT_INTERP
+                file.seek(offset)
+                return file.read(length).rstrip(b"\0").decode()
+    raise HostError(f"the Python interpreter {executable} is linked statically, which the guest cannot use")
+
+
+def _key(files: dict[str, str]) -> str:
+    digest = hashlib.sha256(sys.version.encode())
+    for source, target in sorted(files.items()):
+        info = os.stat(source)
+        digest.update(f"{target} {info.st_size} {info.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _copy(files: dict[str, str], target: Path) -> None:
+    fresh = target.with_name(f"{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for source, name in files.items():
+        destination = fresh / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, destination)
+        destination.chmod(0o644 if name.endswith(".py") else 0o755)
+        if name.endswith(".py"):
+            compiled = importlib.util.cache_from_source(str(destination), optimization="")
+            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(str(destination), compiled, doraise=True, invalidation_mode=mode)
+    for directory, _, _ in os.walk(fresh):
+        os.chmod(directory, 0o755)  # noqa: S103 - a copy of what every user may read
+    fresh.rename(target)

@@ -1,0 +1,166 @@
+"""The first process of a sandbox: it spawns, reaps, and does file operations for the engine.
+
+One thread waits for requests and for children, so that starting a process never waits for a disk; a few more do the
+file operations. Signals from inside cannot reach it: the kernel drops those that the first process has no handler for.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from . import syscalls
+from .accounts import Account, Accounts
+from .files import Files
+from .processes import Processes
+from .wire import Json, RefusedError, Wire, close_all
+
+LINK_FD = 3
+FILE_THREADS = 4
+
+FILE_OPERATIONS = frozenset(
+    {"stat", "list_dir", "make_dir", "move", "remove", "open_read", "open_write", "commit", "abort"}
+)
+
+Answer = tuple[object, list[int]]
+
+
+class Guest:
+    """Serves the engine until it closes the link."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._accounts = Accounts()
+        self._processes = Processes(self._accounts)
+        self._files = Files(self._accounts)
+        self._jobs: queue.SimpleQueue[Json] = queue.SimpleQueue()
+        for _ in range(FILE_THREADS):  # now: a full sandbox has no room for another thread
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def serve(self, wake: int) -> None:
+        """Serve requests and the ends of children until the engine hangs up."""
+        poller = select.poll()
+        poller.register(self._wire.sock, select.POLLIN)
+        poller.register(wake, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if self._wire.sock.fileno() in ready:
+                for request, fds in self._wire.receive():
+                    self._handle(request, fds)
+            if wake in ready:
+                os.read(wake, 4096)
+                for pid, status in self._processes.reap():
+                    self._wire.send({"event": "exit", "pid": pid, "status": status})
+
+    def _handle(self, request: Json, fds: list[int]) -> None:
+        if request["op"] in FILE_OPERATIONS:
+            self._jobs.put(request)
+            return
+        try:
+            self._answer(request, lambda: (self._process_operation(request, fds), []))
+        finally:
+            close_all(fds)
+
+    def _work(self) -> None:
+        while True:
+            request = self._jobs.get()
+            self._answer(request, partial(self._file_operation, request))
+
+    def _answer(self, request: Json, run: Callable[[], Answer]) -> None:
+        fds: list[int] = []
+        try:
+            result, fds = run()
+            self._wire.send({"id": request["id"], "ok": result}, fds)
+        except RefusedError as error:
+            self._wire.send({"id": request["id"], "error": [error.code, error.message]})
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must not wait for ever
+            self._wire.send({"id": request["id"], "error": ["internal", f"{type(error).__name__}: {error}"]})
+        finally:
+            close_all(fds)
+
+    def _process_operation(self, request: Json, fds: list[int]) -> object:
+        match request["op"]:
+            case "spawn":
+                return {"pid": self._processes.spawn(request, fds)}
+            case "signal":
+                return {"found": self._processes.signal(_int(request["pid"]), _int(request["signal"]))}
+            case "kill_tree":
+                self._processes.kill_tree(_int(request["pid"]))
+                return {}
+            case "user":
+                account = self._accounts.user(str(request["name"]))
+                return {"name": account.name, "uid": account.uid, "gid": account.gid, "home": account.home}
+        raise RefusedError("unimplemented", f"unknown operation {request['op']}")
+
+    def _file_operation(self, request: Json) -> Answer:
+        account = self._accounts.user(str(request["user"])) if "user" in request else Account("", 0, 0, "/")
+        op, path = request["op"], str(request.get("path", ""))
+        if op in ("open_read", "open_write"):
+            return self._open(request, path, account)
+        return self._plain_operation(request, path, account), []
+
+    def _open(self, request: Json, path: str, account: Account) -> Answer:
+        if request["op"] == "open_read":
+            described, fd = self._files.open_read(path, account)
+        else:
+            described, fd = self._files.open_write(path, _texts(request["metadata"]), account)
+        return described, [fd]
+
+    def _plain_operation(self, request: Json, path: str, account: Account) -> object:
+        match request["op"]:
+            case "stat":
+                return self._files.stat(path, account)
+            case "list_dir":
+                return self._files.list_dir(path, _int(request["depth"]), account)
+            case "make_dir":
+                return self._files.make_dir(path, account)
+            case "move":
+                return self._files.move(str(request["source"]), str(request["destination"]), account)
+            case "remove":
+                self._files.remove(path, account)
+            case "commit":
+                return self._files.commit(_int(request["token"]))
+            case "abort":
+                self._files.abort(_int(request["token"]))
+        return {}
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _texts(value: object) -> dict[str, str]:
+    assert isinstance(value, dict)
+    return {str(key): str(text) for key, text in value.items()}
+
+
+def main() -> None:
+    """Become the sandbox's first process; never returns while the engine lives."""
+    # Not readable through /proc by anybody inside, its memory, descriptors and environment included.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_read, False)
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    os.umask(0o022)
+    link = socket.socket(fileno=LINK_FD)
+    link.set_inheritable(False)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    wire = Wire(link)
+    wire.send({"event": "ready"})
+    try:
+        Guest(wire).serve(wake_read)
+    except (EOFError, OSError):
+        os._exit(0)

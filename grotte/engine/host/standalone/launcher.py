@@ -1,0 +1,329 @@
+"""The launcher: a small single-threaded process that forks sandboxes for the engine and buries them.
+
+The engine has threads, an event loop and much memory; forking it would be slow and unsafe. The launcher has none of
+these. It speaks JSON over a sequenced-packet socket, one message a packet, and ends when the engine does: then every
+sandbox dies with it.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import TypedDict, cast
+
+from . import base, sandbox, syscalls, trees
+from .namespaces import DATA, IDS, ROOT_BASE, IdMap, fork_mapped, prepare_stage
+
+MAX_MESSAGE = 64 << 10
+Json = dict[str, object]
+
+
+class Config(TypedDict):
+    """The launcher's command line."""
+
+    control: int
+    data_dir: str
+    runtime_dir: str
+    privileged: bool
+    bwrap: str
+    command: list[str]
+    cgroup_homes: list[str]
+
+
+class Launch(TypedDict):
+    """The engine asks for a sandbox; the packet carries the guest's link and the place for error text."""
+
+    id: str
+    layers: list[str]
+    on_host_usr: bool
+    hostname: str
+    cgroups: list[str]
+    max_pids: int
+    max_data: int
+    shm_bytes: int
+
+
+@dataclass
+class Child:
+    """One sandbox: the process that became bubblewrap, and where it tells the pid of the first process inside."""
+
+    pid: int
+    info: int
+    cgroups: list[str]
+    alive: bool = True
+    removing: bool = False
+
+
+class Launcher:
+    """The loop between the engine's socket and the ends of children."""
+
+    def __init__(self, control: socket.socket, config: Config, ids: IdMap, bwrap: int, helper: int) -> None:
+        self._control = control
+        self._bwrap = bwrap
+        self._helper = helper
+        self._config = config
+        self._ids = ids
+        self._children: dict[str, Child] = {}
+        self._removers: dict[int, str] = {}
+        self._slot = 0
+
+    def serve(self) -> None:
+        """Serve until the engine is gone; then leave nothing alive."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        poller.register(wake_read, select.POLLIN)
+        try:
+            while True:
+                ready = {fd for fd, _ in poller.poll()}
+                if wake_read in ready and signal.SIGTERM in os.read(wake_read, 4096):
+                    return
+                self._reap()
+                if self._control.fileno() in ready and not self._receive():
+                    return
+        finally:
+            self._end()
+
+    def _receive(self) -> bool:
+        data, ancillary, _, _ = self._control.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(content)
+        if not data:
+            return False
+        message = json.loads(data)
+        try:
+            if message["op"] == "launch":
+                self._launch(cast("Launch", message), fds[0], fds[1])
+            elif message["op"] == "kill":
+                self._kill(message["id"])
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _send(self, message: Json) -> None:
+        with contextlib.suppress(OSError):  # the engine is gone; the next receive tells
+            self._control.send(json.dumps(message).encode())
+
+    def _launch(self, request: Launch, link: int, stderr: int) -> None:
+        plan = sandbox.Plan(
+            sandbox_id=request["id"],
+            layers=request["layers"],
+            on_host_usr=request["on_host_usr"],
+            hostname=request["hostname"],
+            cgroup_procs=[f"{path}/cgroup.procs" for path in request["cgroups"]],
+            max_pids=request["max_pids"],
+            max_data=request["max_data"],
+            shm_bytes=request["shm_bytes"],
+            bwrap=self._bwrap,
+            command=self._config["command"],
+        )
+        info_read, info_write = os.pipe()
+        os.set_blocking(info_read, False)
+        self._slot = (self._slot + 1) % (IDS - 2)
+        me = os.getpid()
+
+        def prepare() -> None:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            sandbox.prepare(plan, link, stderr, info_write)
+
+        pid = fork_mapped(self._ids, self._ids.owner(self._slot), prepare, lambda: sandbox.enter(plan, me))
+        os.close(info_write)
+        self._children[plan.sandbox_id] = Child(pid, info_read, request["cgroups"])
+
+    def _kill(self, sandbox_id: str) -> None:
+        child = self._children.setdefault(sandbox_id, Child(0, -1, [], alive=False))
+        if child.removing:
+            return
+        child.removing = True
+        if child.alive:
+            kill_child(child)
+        else:
+            self._remove(sandbox_id)
+
+    def _remove(self, sandbox_id: str) -> None:
+        """Remove the files in a process of its own: a hostile tree may take long, and others wait here."""
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            self._control.close()
+            try:
+                trees.remove(f"{DATA}/host/sandboxes/{sandbox_id}")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        self._removers[pid] = sandbox_id
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self._removers:
+                sandbox_id = self._removers.pop(pid)
+                del self._children[sandbox_id]
+                self._send({"event": "gone", "id": sandbox_id, "clean": status == 0})
+                continue
+            for sandbox_id, child in self._children.items():
+                if child.pid == pid and child.alive:
+                    self._bury(sandbox_id, child, status)
+                    break
+
+    def _bury(self, sandbox_id: str, child: Child, status: int) -> None:
+        child.alive = False
+        if os.WIFSIGNALED(status):  # bubblewrap had no time to bury its own
+            self._kill_orphans()
+        os.close(child.info)
+        remove_cgroups(child.cgroups)
+        self._send({"event": "exited", "id": sandbox_id, "status": status})
+        if child.removing:
+            self._remove(sandbox_id)
+
+    def _kill_orphans(self) -> None:
+        """Kill what bubblewrap left when it was killed itself, perhaps before it had tied its child to its own life.
+
+        All other children are known, so one that is not can only be a sandbox's first process.
+        """
+        known = {child.pid for child in self._children.values()} | set(self._removers) | {self._helper}
+        for pid in child_pids() - known:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+    def _end(self) -> None:
+        living = [child for child in self._children.values() if child.alive]
+        for child in living:
+            kill_child(child)
+        for child in living:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child.pid, 0)
+        self._kill_orphans()
+        for child in living:
+            remove_cgroups(child.cgroups)
+        remove_cgroups(self._config["cgroup_homes"])  # an engine that was killed could not
+
+
+def child_pids() -> set[int]:
+    """Return the children of this process."""
+    me, found = os.getpid(), set()
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            if int(name) != me and parent_of(int(name)) == me:
+                found.add(int(name))
+    return found
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def first_process(child: Child) -> int | None:
+    """Return the pid, as seen here, of the first process inside, if bubblewrap has come so far."""
+    try:
+        text = os.read(child.info, 4096)
+        return int(json.loads(text)["child-pid"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def signal_process(pid: int, parent: int) -> bool:
+    """Kill a process if it is still the child of the process that it was; pids are reused."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if parent_of(pid) != parent:
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def kill_child(child: Child) -> None:
+    """Kill a sandbox: its first process if there is one, so that bubblewrap's end means that all inside are dead."""
+    first = first_process(child)
+    if first is None or not signal_process(first, child.pid):
+        os.kill(child.pid, signal.SIGKILL)
+
+
+def remove_cgroups(paths: list[str]) -> None:
+    """Remove the cgroups of a dead sandbox."""
+    for path in paths:
+        with contextlib.suppress(OSError):  # the next start tries again
+            os.rmdir(path)
+
+
+def remove_leftovers() -> int:
+    """Remove the sandboxes of an engine that was killed, in a process of its own; return its pid, or 0."""
+    home, trash = f"{DATA}/host/sandboxes", f"{DATA}/host/trash"
+    os.makedirs(trash, exist_ok=True)
+    for name in os.listdir(home):
+        os.rename(f"{home}/{name}", f"{trash}/{name}.{time.monotonic_ns()}")
+    if not os.listdir(trash):
+        return 0
+    if pid := os.fork():
+        return pid
+    try:
+        trees.remove(trash)
+    finally:
+        os._exit(0)
+
+
+def _join_namespace(control: socket.socket) -> IdMap:
+    """Without root: become root of a namespace that the engine maps with newuidmap, for all sandboxes."""
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    control.send(json.dumps({"event": "unshared"}).encode())
+    answer = json.loads(control.recv(MAX_MESSAGE))
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.setgroups([])
+    return IdMap(0, answer["uids"], answer["gids"], privileged=False)
+
+
+def main() -> None:
+    """Run the launcher with the JSON configuration of its first argument."""
+    config: Config = json.loads(sys.argv[1])
+    control = socket.socket(fileno=config["control"])
+    control.set_inheritable(False)
+    while os.open("/dev/null", os.O_RDWR) < sandbox.RESERVED_FDS:  # a sandbox's child puts its own there
+        pass
+    os.setsid()  # Ctrl-C in the engine's terminal is the engine's business
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    ids = IdMap(ROOT_BASE, IDS, IDS, privileged=True) if config["privileged"] else _join_namespace(control)
+    try:
+        bwrap = os.open(config["bwrap"], os.O_PATH | os.O_CLOEXEC)
+        owners_shown = prepare_stage(config["data_dir"], config["runtime_dir"], ids)
+        base.build(ids)
+        helper = remove_leftovers()
+    except (OSError, RuntimeError) as error:
+        control.send(json.dumps({"event": "failed", "reason": str(error)}).encode())
+        return
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+    control.send(json.dumps({"event": "ready", "owners_shown": owners_shown}).encode())
+    Launcher(control, config, ids, bwrap, helper).serve()

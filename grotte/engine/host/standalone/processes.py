@@ -1,0 +1,175 @@
+"""Starting, signalling and reaping the processes of a sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Sequence
+
+from .accounts import Account, Accounts
+from .wire import Json, RefusedError
+
+SHELL = "/bin/sh"
+OOM_SCORE = "100"
+
+
+class Processes:
+    """The processes that the engine asked for, and all the orphans that end up with the first process."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+        self._running: set[int] = set()
+
+    def spawn(self, request: Json, fds: Sequence[int]) -> int:
+        """Start a process with the given pipe ends as stdin (if any), stdout and stderr.
+
+        Raises:
+            RefusedError: It could not be started.
+        """
+        account = self._accounts.user(str(request["user"]))
+        cwd = _directory(request["cwd"], account)
+        command = [str(part) for part in _list(request["command"])]
+        environment = {str(key): str(value) for key, value in _dict(request["envs"]).items()}
+        if any("\0" in text for text in (*command, *environment, *environment.values(), cwd)):
+            raise RefusedError("invalid_argument", "arguments and environment must not contain NUL")
+        stdin, stdout, stderr = fds if len(fds) == 3 else (subprocess.DEVNULL, *fds)
+        last: OSError | None = None
+        for arguments in _attempts(command):
+            try:
+                process = subprocess.Popen(
+                    arguments,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    cwd=cwd,
+                    env=environment,
+                    user=account.uid,
+                    group=account.gid,
+                    extra_groups=self._accounts.groups(account),
+                )
+            except OSError as error:
+                last = error
+                continue
+            process.returncode = 0  # the reaping is done here, for all processes alike
+            self._running.add(process.pid)
+            _be_killed_before_the_guest(process.pid)
+            return process.pid
+        assert last is not None
+        raise _refusal(last, command[0], cwd)
+
+    def signal(self, pid: int, number: int) -> bool:
+        """Signal a running process that the engine started; False when there is none."""
+        if pid not in self._running:
+            return False
+        os.kill(pid, number)
+        return True
+
+    def kill_tree(self, pid: int) -> None:
+        """Kill a process with all its descendants, however fast they multiply."""
+        if pid not in self._running:
+            return
+        stopped: set[int] = set()
+        while fresh := descendants(pid) - stopped:
+            for member in fresh:  # stopped first: a parent that sees its child die could start another
+                _signal(member, signal.SIGSTOP)
+            stopped |= fresh
+        for member in stopped:
+            _signal(member, signal.SIGKILL)
+
+    def reap(self) -> list[tuple[int, int]]:
+        """Reap all that have ended; return pid and wait status of those that the engine started."""
+        ended: list[tuple[int, int]] = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return ended
+            if pid == 0:
+                return ended
+            if pid in self._running:
+                self._running.discard(pid)
+                ended.append((pid, status))
+
+
+def _attempts(command: list[str]) -> list[list[str]]:
+    """Run an executable directly; anything else through the shell, whose exit status and text tell what is wrong."""
+    wrapped = [SHELL, "-c", 'exec "$@"', command[0], *command]
+    if not os.path.exists(SHELL):
+        return [command]
+    return [command, wrapped] if command[0].startswith("/") and os.access(command[0], os.X_OK) else [wrapped]
+
+
+def _directory(cwd: object, account: Account) -> str:
+    text = str(cwd) if cwd else account.home
+    if text == "~" or text.startswith("~/"):
+        text = account.home + text[1:]
+    elif text.startswith("~"):
+        raise RefusedError("invalid_argument", f"cannot resolve the home directory of another user: {text}")
+    text = os.path.join(account.home, text)
+    try:
+        if "\0" not in text and stat.S_ISDIR(os.stat(text).st_mode):
+            return text
+    except (OSError, UnicodeError):
+        pass
+    if not cwd and text == account.home:
+        return "/"
+    raise RefusedError("invalid_argument", f"cwd '{text}' does not exist")
+
+
+def _refusal(error: OSError, command: str, cwd: str) -> RefusedError:
+    if error.errno == errno.E2BIG:
+        return RefusedError("invalid_argument", "the command line and environment are too long")
+    if error.errno in (errno.EAGAIN, errno.ENOMEM):
+        return RefusedError("resource_exhausted", f"no process could be started: {error.strerror}")
+    if error.filename == cwd:
+        return RefusedError("invalid_argument", f"cwd '{cwd}' does not exist")
+    return RefusedError("invalid_argument", f"{command}: {error.strerror}")
+
+
+def _be_killed_before_the_guest(pid: int) -> None:
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(OOM_SCORE)
+    except OSError:  # it has ended already
+        pass
+
+
+def descendants(pid: int) -> set[int]:
+    """Return a process with all its descendants."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (parent := _parent(name)):
+            children.setdefault(parent, []).append(int(name))
+    found, pending = set(), [pid]
+    while pending:
+        member = pending.pop()
+        found.add(member)
+        pending += children.get(member, [])
+    return found
+
+
+def _parent(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list)
+    return value
+
+
+def _dict(value: object) -> dict[object, object]:
+    assert isinstance(value, dict)
+    return value

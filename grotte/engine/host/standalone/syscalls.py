@@ -1,0 +1,112 @@
+"""The few Linux calls that the standard library does not offer (``os.unshare`` came with Python 3.12)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_SLAVE = 1 << 19
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_CHILD_SUBREAPER = 36
+
+# The same numbers on x86_64 and aarch64.
+SYS_OPEN_TREE = 428
+SYS_MOVE_MOUNT = 429
+SYS_MOUNT_SETATTR = 442
+
+OPEN_TREE_CLONE = 1
+AT_EMPTY_PATH = 0x1000
+AT_FDCWD = -100
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_IDMAP = 0x00100000
+
+CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Move the calling process into new namespaces."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def prctl(option: int, value: int) -> None:
+    """Set one property of the calling process."""
+    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """Mount; the error names the target."""
+    result = _libc.mount(
+        source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), options.encode() or None
+    )
+    _check(result, f"mount {kind or 'bind'} on {target}")
+
+
+def umount(target: str) -> None:
+    """Detach the mount at a path, busy or not."""
+    _check(_libc.umount2(target.encode(), 2), f"umount {target}")
+
+
+def clone_mount(path: str) -> int:
+    """Return a descriptor of a detached copy of the mount at a path, without the mounts below it."""
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
+    return _check(_libc.syscall(SYS_OPEN_TREE, AT_FDCWD, path.encode(), ctypes.c_uint(flags)), f"open_tree {path}")
+
+
+def set_mount_attributes(mount_fd: int, attributes: int, userns_fd: int = 0) -> None:
+    """Change a detached mount; with ``MOUNT_ATTR_IDMAP``, shift its owners by the maps of a user namespace."""
+    attr = _MountAttr(attributes, 0, 0, userns_fd)
+    result = _libc.syscall(
+        SYS_MOUNT_SETATTR, mount_fd, b"", ctypes.c_uint(AT_EMPTY_PATH), ctypes.byref(attr), ctypes.c_size_t(32)
+    )
+    _check(result, "mount_setattr")
+
+
+def attach_mount(mount_fd: int, target: str) -> None:
+    """Attach a detached mount at a path."""
+    result = _libc.syscall(
+        SYS_MOVE_MOUNT, mount_fd, b"", AT_FDCWD, target.encode(), ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)
+    )
+    _check(result, f"move_mount to {target}")
+
+
+def raise_all_capabilities() -> None:
+    """Make every permitted capability effective again, after a change of the user id that kept them permitted."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()
+    _check(_libc.capget(header, data), "capget")
+    data[0], data[3] = data[1], data[4]  # effective = permitted, low and high halves
+    _check(_libc.capset(header, data), "capset")

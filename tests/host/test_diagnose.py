@@ -1,0 +1,73 @@
+"""What `doctor` says, and what the engine says when something is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from grotte.engine.host import Check, HostError, SandboxHost, SandboxSpec, diagnose, explain, seccomp
+from grotte.errors import EngineUnavailableException
+
+
+def test_every_layer_is_named(tmp_path: Path) -> None:
+    checks = {check.name: check for check in diagnose(tmp_path)}
+    assert set(checks) == {
+        "kernel", "bubblewrap", "user namespaces", "user ids", "overlayfs", "seccomp", "limit: memory", "limit: pids",
+        "limit: cpu", "owners",
+    }  # fmt: skip
+    assert all(check.remedy for check in checks.values() if check.status != "ok")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_explain_names_the_remedy() -> None:
+    text = explain([Check("a", "ok", "fine"), Check("b", "missing", "absent", "install b")])
+    assert text == "b: absent; install b"
+
+
+async def test_no_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineUnavailableException, match="apt-get install bubblewrap"):
+        async with SandboxHost(tmp_path / "data"):
+            pass
+    assert next(check for check in diagnose() if check.name == "bubblewrap").status == "missing"
+
+
+async def test_a_data_directory_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineUnavailableException, match="cannot be used"):
+        async with SandboxHost(tmp_path / "file" / "data"):
+            pass
+
+
+async def test_a_broken_bubblewrap_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(shutil.which("false") or "", tmp_path / "bwrap")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    async with SandboxHost(tmp_path / "data") as host:
+        with pytest.raises(HostError, match="it ended at once"):
+            await host.launch(SandboxSpec("x"))
+        assert list((tmp_path / "data" / "host" / "sandboxes").iterdir()) == []
+
+
+async def test_why_a_launch_failed(host: SandboxHost) -> None:
+    with pytest.raises(HostError, match="mount overlay"):
+        await host.launch(SandboxSpec("x", layers=(host.data_dir / "no-such-layer",)))
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_filter_is_a_program_that_ends(machine: str) -> None:
+    program = seccomp.build(machine)
+    assert len(program) % 8 == 0
+    code = [struct.unpack_from("<HBBI", program, offset) for offset in range(0, len(program), 8)]
+    for index, (operation, then, otherwise, _) in enumerate(code):
+        if operation & 0x07 == 0x05:  # a jump goes forward and stays inside
+            assert index + 1 + max(then, otherwise) < len(code)
+    assert code[-1][0] == seccomp.RETURN
+
+
+def test_unknown_machine_has_no_filter() -> None:
+    with pytest.raises(KeyError):
+        seccomp.build("pdp11")

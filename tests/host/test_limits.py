@@ -1,0 +1,78 @@
+"""Sandboxes that take all they can get; the engine goes on serving."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import anyio
+
+from grotte.engine.host import GuestError, Limits, SandboxHost, SandboxSpec, SpawnRequest
+from grotte.engine.host.cgroups import OWN_PIDS
+from tests.host.support import SECONDS, python, run, shell
+
+MIB = 1 << 20
+
+
+async def test_fork_bomb(host: SandboxHost) -> None:
+    # Door: more processes than the machine can hold.
+    guest = await host.launch(SandboxSpec("bomb", limits=Limits(pids=64)))
+    neighbour = await host.launch(SandboxSpec("neighbour"))
+    bombs = []
+    for user in ("user", "root"):
+        script = "b() { b | b & }; b; sleep 60"
+        with contextlib.suppress(GuestError):  # the first one left no room for the second
+            request = SpawnRequest("/bin/sh", ("-c", script), {"PATH": "/usr/bin:/bin"}, user=user)
+            bombs.append(await guest.spawn(request))
+    await anyio.sleep(0.5)
+    assert (await run(neighbour, "/bin/true")).status.code == 0
+    numbers = [entry.name for entry in await guest.list_dir("/proc", 1, "root") if entry.name.isdigit()]
+    assert len(numbers) <= 64 + OWN_PIDS
+    with anyio.fail_after(SECONDS):
+        await guest.kill()
+        await neighbour.kill()
+    for bomb in bombs:
+        os.close(bomb.stdout)
+        os.close(bomb.stderr)
+
+
+async def test_memory_hog(host: SandboxHost) -> None:
+    # Door: more memory than there is.
+    guest = await host.launch(SandboxSpec("hog", limits=Limits(memory_bytes=128 * MIB)))
+    result = await run(guest, "python3", "-c", "x = bytearray(512 << 20); print(len(x))")
+    assert result.out == ""
+    assert result.status.signal == 9 or result.status.code == 1
+    assert (await run(guest, "/bin/true")).status.code == 0
+    await guest.kill()
+
+
+async def test_shared_memory_is_bounded(host: SandboxHost) -> None:
+    # Door: memory by way of files: /dev/shm, /run and the other tmpfs.
+    guest = await host.launch(SandboxSpec("shm", limits=Limits(memory_bytes=128 * MIB)))
+    result = await shell(guest, "dd if=/dev/zero of=/dev/shm/f bs=1M count=100", user="root")
+    assert result.status.code != 0
+    assert int((await shell(guest, "stat -c %s /dev/shm/f; rm -f /dev/shm/f", user="root")).out) <= 64 * MIB
+    assert (await shell(guest, "dd if=/dev/zero of=/run/f bs=1M count=100", user="root")).status.code != 0
+    assert (await run(guest, "/bin/true")).status.code == 0
+    await guest.kill()
+
+
+async def test_many_open_files(host: SandboxHost) -> None:
+    # Door: the machine's table of open files.
+    guest = await host.launch(SandboxSpec("files"))
+    script = """
+        import os
+        try:
+            while True: fd = os.open("/etc/passwd", os.O_RDONLY)
+        except OSError as error: print(error.errno)
+    """
+    assert await python(guest, script) == "24"
+    assert (await run(guest, "/bin/true")).status.code == 0
+    await guest.kill()
+
+
+async def test_a_guest_that_was_stopped_cannot_hold_up_the_end(host: SandboxHost) -> None:
+    guest = await host.launch(SandboxSpec("stopped"))
+    await shell(guest, "for i in 1 2 3; do sleep 95 >/dev/null 2>&1 & done; sleep 0.2; kill -STOP -1")
+    with anyio.fail_after(SECONDS):
+        await guest.kill()

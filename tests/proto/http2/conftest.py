@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+from tests.proto.http2.peer import CODECS, Settled
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("http2", deadline=None)
+settings.load_profile("http2")
+
+
+@pytest.fixture(params=CODECS)
+def codec_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def settled(codec_name: str) -> Settled:
+    """Either codec, past SETTINGS, with stream 1 open and its request complete."""
+    settled = Settled(codec_name)
+    settled.open()
+    return settled
