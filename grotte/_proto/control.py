@@ -25,10 +25,10 @@ class VolumeMount(ControlMessage, kw_only=True):
 
 
 class NetworkConfig(ControlMessage, rename="camel", kw_only=True):
-    allow_out: list[str] | UnsetType = UNSET
-    deny_out: list[str] | UnsetType = UNSET
-    allow_public_traffic: bool | UnsetType = UNSET
-    mask_request_host: str | UnsetType = UNSET
+    allow_out: list[str] | UnsetType | None = UNSET
+    deny_out: list[str] | UnsetType | None = UNSET
+    allow_public_traffic: bool | UnsetType | None = UNSET
+    mask_request_host: str | UnsetType | None = UNSET
 
 
 class NewSandbox(ControlMessage, kw_only=True):
@@ -90,8 +90,8 @@ class SandboxDetail(ListedSandbox, kw_only=True):
     envd_access_token: str | None = msgspec.field(default=None, name="envdAccessToken")
     allow_internet_access: bool | UnsetType | None = msgspec.field(default=UNSET, name="allowInternetAccess")
     domain: str | None = None
-    network: NetworkConfig | UnsetType = UNSET
-    lifecycle: Lifecycle | UnsetType = UNSET
+    network: NetworkConfig | UnsetType | None = UNSET
+    lifecycle: Lifecycle | UnsetType | None = UNSET
 
 
 class TimeoutRequest(ControlMessage, kw_only=True):
@@ -117,8 +117,8 @@ class RefreshRequest(ControlMessage, kw_only=True):
 class NetworkUpdate(ControlMessage, kw_only=True):
     """``PUT /sandboxes/{id}/network``: replaces what was said before; one name is snake_case, as in `NewSandbox`."""
 
-    allow_out: list[str] | UnsetType = msgspec.field(default=UNSET, name="allowOut")
-    deny_out: list[str] | UnsetType = msgspec.field(default=UNSET, name="denyOut")
+    allow_out: list[str] | UnsetType | None = msgspec.field(default=UNSET, name="allowOut")
+    deny_out: list[str] | UnsetType | None = msgspec.field(default=UNSET, name="denyOut")
     allow_internet_access: bool | UnsetType = UNSET
 
 

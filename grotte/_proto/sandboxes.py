@@ -194,13 +194,13 @@ def _flag(value: object, name: str) -> bool:
 
 def _public_network(network: control.NetworkConfig) -> SandboxNetworkOpts:
     found: SandboxNetworkOpts = {}
-    if network.allow_out is not UNSET:
+    if isinstance(network.allow_out, list):
         found["allow_out"] = network.allow_out
-    if network.deny_out is not UNSET:
+    if isinstance(network.deny_out, list):
         found["deny_out"] = network.deny_out
-    if network.allow_public_traffic is not UNSET:
+    if isinstance(network.allow_public_traffic, bool):
         found["allow_public_traffic"] = network.allow_public_traffic
-    if network.mask_request_host is not UNSET:
+    if isinstance(network.mask_request_host, str):
         found["mask_request_host"] = network.mask_request_host
     return found
 

@@ -1,0 +1,192 @@
+"""HTTP/1.1-only origins, and those behind a proxy, served by httpx behind the transport's interface."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from grotte._core import _aio
+from grotte._core.exchange import Request
+from grotte._core.http2.response import late
+from grotte._proto.http import Headers, Response
+from grotte._proto.options import TransportOptions, earliest
+from grotte._proto.transport_errors import (
+    ConnectFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    DeadlineKind,
+    PoolTimeout,
+    ProtocolViolation,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+Place = tuple[str, str, int]
+
+
+class AsyncHttp1:
+    """One httpx client, made when it is first needed, and the memory of who needs it."""
+
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        self._client: _aio.HttpxClient | None = None
+        self._lock = _aio.Lock()
+        self._until: dict[Place, float] = {}
+        self._closed = False
+
+    def serves(self, place: Place) -> bool:
+        """Whether requests for a place go here."""
+        until = self._until.get(place)
+        return until is not None and _aio.clock() < until
+
+    def remember(self, place: Place, forever: bool) -> None:
+        """Requests for a place go here from now on; for a while only, when it was not said but guessed."""
+        self._until[place] = float("inf") if forever else _aio.clock() + self._options.http1_memory
+
+    async def aclose(self) -> None:
+        """Close the client, if there is one."""
+        self._closed = True
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def fetch(self, place: Place, request: Request, deadline: float | None) -> Response:
+        """One attempt; see `AsyncTransport.fetch`."""
+        async with self.stream(place, request, deadline, None) as response:
+            content = await response.aread()
+            return Response(response.status, response.headers, content)
+
+    @asynccontextmanager
+    async def stream(
+        self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None
+    ) -> AsyncIterator[AsyncHttp1Response]:
+        """One attempt; see `AsyncTransport.stream`."""
+        outgoing = self._outgoing(request, deadline, idle_timeout)
+        client = self._make_client()
+        response: httpx.Response | None = None
+        try:
+            with _aio.deadline_scope(deadline) as scope, translated(idle_timeout):
+                response = await client.send(outgoing, stream=True)
+            if response is None or scope.expired:
+                raise late(deadline)
+            yield AsyncHttp1Response(response, outgoing.extensions["timeout"], deadline, idle_timeout)
+        except ConnectFailed:
+            self._until.pop(place, None)  # whoever answers there next may speak HTTP/2
+            raise
+        finally:
+            if response is not None:
+                with _aio.shield(1.0), contextlib.suppress(TransportError), translated(None):
+                    await response.aclose()
+
+    def _make_client(self) -> _aio.HttpxClient:
+        if self._closed:
+            raise ConnectionLost("the transport is closed", processed=False)
+        with self._lock:
+            if self._client is None:
+                context = self._options.ssl_context or ssl.create_default_context()
+                connections, keepalive = self._options.http1_connections, self._options.idle_timeout
+                self._client = _aio.httpx_client(context, connections, keepalive)
+            return self._client
+
+    def _outgoing(self, request: Request, deadline: float | None, idle_timeout: float | None) -> httpx.Request:
+        import httpx  # heavy, and most programs never need it
+
+        headers = [(name, value) for name, value in request.headers if name.lower() != "content-length"]
+        if request.content_length is not None and not isinstance(request.body, bytes):
+            headers.append(("content-length", str(request.content_length)))
+        left = None if deadline is None else max(0.001, deadline - _aio.clock())
+        options = self._options
+        timeouts = {
+            "connect": earliest(options.connect_timeout, left),
+            "pool": earliest(options.pool_timeout, left),
+            "write": earliest(options.write_timeout, left),
+            "read": earliest(idle_timeout, left),
+        }
+        body = request.body if request.body is None or isinstance(request.body, bytes) else pieces(request)
+        url = f"{request.origin}{request.target}"
+        try:
+            return httpx.Request(request.method, url, headers=headers, content=body, extensions={"timeout": timeouts})
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise ConnectFailed(f"the request cannot be sent over HTTP/1.1: {error}") from None
+
+
+async def pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body's pieces, noting that they are gone."""
+    assert request.body is not None
+    assert not isinstance(request.body, bytes)
+    request.taken = True
+    async for piece in request.body:
+        yield piece
+
+
+class AsyncHttp1Response:
+    """The answer of an HTTP/1.1 server."""
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        timeouts: dict[str, float | None],
+        deadline: float | None,
+        idle_timeout: float | None,
+    ) -> None:
+        self.status = response.status_code
+        self.headers = Headers(response.headers.raw)
+        self._response = response
+        self._chunks = _aio.raw_chunks(response)
+        self._timeouts: dict[str, float | None] | None = timeouts
+        self._deadline = deadline
+        self.idle_timeout = idle_timeout
+
+    def __aiter__(self) -> AsyncHttp1Response:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._timeouts is not None:
+            # httpcore looks at them once, when it begins to read the body
+            left = None if self._deadline is None else max(0.001, self._deadline - _aio.clock())
+            self._timeouts["read"], self._timeouts = earliest(self.idle_timeout, left), None
+        idle = None if self.idle_timeout is None else _aio.clock() + self.idle_timeout
+        limit = earliest(self._deadline, idle)
+        with _aio.deadline_scope(limit), translated(self.idle_timeout):
+            return await anext(self._chunks)
+        if limit == self._deadline:
+            raise late(limit)
+        raise DeadlineExceeded(f"nothing arrived for {self.idle_timeout:g} s", kind="idle", processed=True)
+
+    async def aread(self) -> bytes:
+        """What is left of the body."""
+        chunks = []
+        async for chunk in self:
+            chunks.append(chunk)  # noqa: PERF401 - the sync tree has no async comprehension
+        return b"".join(chunks)
+
+
+@contextlib.contextmanager
+def translated(idle_timeout: float | None) -> Iterator[None]:
+    """httpx's exceptions become ours."""
+    import httpx
+
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise DeadlineExceeded("no connection in time", kind="connect", processed=False) from error
+    except httpx.PoolTimeout as error:
+        raise PoolTimeout("no HTTP/1.1 connection was free in time") from error
+    except httpx.WriteTimeout as error:
+        raise DeadlineExceeded("the upload made no progress", kind="write", processed=True) from error
+    except httpx.ReadTimeout as error:
+        kind: DeadlineKind = "total" if idle_timeout is None else "idle"
+        raise DeadlineExceeded("nothing arrived in time", kind=kind, processed=True) from error
+    except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
+        raise ConnectFailed(f"cannot connect: {error}") from error
+    except (httpx.RemoteProtocolError, httpx.LocalProtocolError, httpx.DecodingError) as error:
+        text = str(error)
+        if "disconnected" in text or "incomplete" in text:
+            raise ConnectionLost(text, processed=True) from error
+        raise ProtocolViolation(text, processed=True) from error
+    except httpx.TransportError as error:
+        raise ConnectionLost(f"the connection broke: {error}", processed=True) from error

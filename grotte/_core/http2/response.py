@@ -1,0 +1,195 @@
+"""One request over a connection: send it, wait for the answer, read the answer's body."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+
+from grotte._core import _aio
+from grotte._core.exchange import Request
+from grotte._core.http2.connection import CONGESTED, AsyncConnection
+from grotte._core.http2.stream import AsyncStream
+from grotte._proto.http import Headers, Response
+from grotte._proto.http2.codec import Header
+from grotte._proto.options import TransportOptions, earliest
+from grotte._proto.transport_errors import DeadlineExceeded
+from grotte.errors import InvalidArgumentException
+
+#: What would end a header early when a gateway translates to HTTP/1.1.
+UNSAFE = re.compile("[\\0\\r\\n]")
+#: Fields of HTTP/1.1 connections, which HTTP/2 forbids (RFC 9113 §8.2.2); `host` becomes `:authority`.
+CONNECTION_FIELDS = frozenset(
+    {b"connection", b"host", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
+
+
+def request_headers(request: Request) -> list[Header]:
+    """The request's header section as HTTP/2 has it."""
+    authority, names, fields = request.origin.authority, set[bytes](), list[Header]()
+    for name, value in request.headers:
+        field = header_field(name, value)
+        names.add(field[0])
+        if field[0] == b"host":
+            authority = value
+        elif field[0] not in CONNECTION_FIELDS:
+            fields.append(field)
+    length = len(request.body) if isinstance(request.body, bytes) else request.content_length
+    if length is not None and b"content-length" not in names:
+        fields.append((b"content-length", b"%d" % length))
+    scheme = "https" if request.origin.scheme == "https" else "http"
+    return [
+        (b":method", encoded(request.method)),
+        (b":scheme", scheme.encode()),
+        (b":authority", encoded(authority)),
+        (b":path", encoded(request.target)),
+        *fields,
+    ]
+
+
+@functools.lru_cache(2048)
+def header_field(name: str, value: str) -> Header:
+    """A header as it travels; most are the same in every request."""
+    return encoded(name.lower()), encoded(value.strip())
+
+
+@functools.lru_cache(2048)
+def encoded(text: str) -> bytes:
+    """Text of a header section as bytes.
+
+    Raises:
+        InvalidArgumentException: it could not travel in one.
+    """
+    if not text.isprintable() and UNSAFE.search(text):
+        raise InvalidArgumentException("a URL or header holds a line break or NUL")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise InvalidArgumentException("a URL or header holds characters outside latin-1") from None
+
+
+class AsyncExchange:
+    """A request that has a slot on a connection; `release` it in the end, whatever happened."""
+
+    def __init__(self, request: Request, headers: Sequence[Header], options: TransportOptions) -> None:
+        self._request = request
+        self._headers = headers
+        self._options = options
+        self._stream: AsyncStream | None = None
+
+    def open(self, connection: AsyncConnection, *, eager: bool) -> AsyncStream:
+        """Queue the request's HEADERS."""
+        extra = self._options.bulk_window if self._request.lane == "bulk" else 0
+        empty = not self._request.body if isinstance(self._request.body, bytes) else self._request.body is None
+        self._stream = connection.open_stream(self._headers, end_stream=empty, eager=eager, extra_window=extra)
+        return self._stream
+
+    async def send_body(self, stream: AsyncStream, scope: _aio.deadline_scope) -> None:
+        """Send the body, if there is one, unless the answer makes it pointless."""
+        body = self._request.body
+        if body is None or stream.sent_end:
+            return
+        if isinstance(body, bytes):
+            await self._send_piece(stream, body, True, scope)
+            return
+        self._request.taken = True
+        pieces = aiter(body)
+        try:
+            async for piece in pieces:
+                if not await self._send_piece(stream, piece, False, scope):
+                    return
+        finally:
+            await _aio.end_iteration(pieces)
+        await self._send_piece(stream, b"", True, scope)
+
+    async def _send_piece(self, stream: AsyncStream, data: bytes, last: bool, scope: _aio.deadline_scope) -> bool:
+        """Send one piece; False when the rest is pointless."""
+        rest = memoryview(data)
+        while not stream.upload_is_over():
+            batch = rest[:CONGESTED]
+            rest = rest[stream.connection.send_data(stream, batch, end=last and len(batch) == len(rest)) :]
+            if stream.sent_end or not (rest or last or stream.connection.congested()):
+                return True
+            await self._wait_to_send(stream, scope)
+        return False
+
+    async def _wait_to_send(self, stream: AsyncStream, scope: _aio.deadline_scope) -> None:
+        stalled = _aio.clock() + self._options.write_timeout
+        with _aio.deadline_scope(earliest(scope.deadline, stalled)) as step:
+            await stream.connection.wait(stream, stream.may_send, step)
+        if step.expired:
+            if scope.deadline is not None and scope.deadline <= stalled:
+                await scope.expire()
+            text = f"the upload made no progress for {self._options.write_timeout:g} s"
+            raise DeadlineExceeded(text, kind="write", processed=True)
+
+    @property
+    def processed(self) -> bool:
+        """Whether the server may have acted."""
+        return self._stream is not None and self._stream.connection.has_left(self._stream)
+
+    def release(self) -> None:
+        """Free the slot: cancel the stream if it still goes on. Never waits."""
+        if self._stream is not None:
+            self._stream.connection.release(self._stream)
+
+
+async def whole_response(stream: AsyncStream, scope: _aio.deadline_scope) -> Response:
+    """Wait for the end of an eager stream."""
+    if not stream.is_complete():
+        await stream.connection.wait(stream, stream.is_complete, scope)
+    if stream.error is not None:
+        raise stream.error
+    chunks = [data for data, _ in stream.chunks]
+    return Response(stream.status, Headers(stream.headers), chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+class AsyncHttp2Response:
+    """The answer on one stream; the body is read by one task or thread."""
+
+    def __init__(self, stream: AsyncStream, deadline: float | None, idle_timeout: float | None) -> None:
+        self.status = stream.status
+        self.headers = Headers(stream.headers)
+        self._stream = stream
+        self._deadline = deadline
+        self.idle_timeout = idle_timeout
+
+    def __aiter__(self) -> AsyncHttp2Response:
+        return self
+
+    async def __anext__(self) -> bytes:
+        stream = self._stream
+        while True:
+            chunk = stream.connection.take(stream)
+            if chunk:
+                return chunk
+            if chunk is None:
+                if stream.error is not None:
+                    raise stream.error
+                if stream.ended and not stream.chunks:
+                    raise StopAsyncIteration
+                await self._wait()
+
+    async def aread(self) -> bytes:
+        """What is left of the body."""
+        chunks = []
+        async for chunk in self:
+            chunks.append(chunk)  # noqa: PERF401 - the sync tree has no async comprehension
+        return b"".join(chunks)
+
+    async def _wait(self) -> None:
+        idle = None if self.idle_timeout is None else _aio.clock() + self.idle_timeout
+        deadline = earliest(self._deadline, idle)
+        with _aio.deadline_scope(deadline) as scope:
+            await self._stream.connection.wait(self._stream, self._stream.has_data, scope)
+        if scope.expired:
+            if deadline == self._deadline:
+                raise late(deadline)
+            text = f"nothing arrived for {self.idle_timeout:g} s"
+            raise DeadlineExceeded(text, kind="idle", processed=True)
+
+
+def late(deadline: float | None, *, processed: bool = True) -> DeadlineExceeded:
+    """The error of a request whose own deadline passed."""
+    assert deadline is not None
+    return DeadlineExceeded("the request's deadline passed", kind="total", processed=processed)

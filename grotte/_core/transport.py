@@ -1,0 +1,204 @@
+"""What the layers above call: one request, one answer, whichever protocol the server speaks.
+
+Requests go to the HTTP/2 pool; origins that turn out to speak HTTP/1.1 only, or lie behind a proxy, are served
+by httpx behind the same interface.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from grotte._core import _aio
+from grotte._core.exchange import AsyncStreamResponse, Request
+from grotte._core.http1 import AsyncHttp1
+from grotte._core.http2.dial import NoHttp2
+from grotte._core.http2.pool import AsyncPool
+from grotte._proto.http import Coalesce, Headers, Lane, Origin, Response, split_url
+from grotte._proto.options import Counters, TransportOptions
+from grotte._proto.retry import REPEATABLE, plan_retry
+from grotte._proto.transport_errors import TransportError
+
+__all__ = [
+    "AsyncStreamResponse",
+    "AsyncTransport",
+    "Coalesce",
+    "Headers",
+    "Lane",
+    "Origin",
+    "Request",
+    "Response",
+    "TransportOptions",
+    "default_transport",
+    "split_url",
+]
+
+MISDIRECTED = 421
+
+
+class AsyncTransport:
+    """A pool of connections; belongs to one event loop (in sync: is shared by any number of threads).
+
+    Example:
+        >>> async with AsyncTransport() as transport:
+        ...     request = Request("GET", Origin("https", "example.com", 443), "/")
+        ...     response = await transport.fetch(request, deadline=None)
+    """
+
+    def __init__(self, options: TransportOptions | None = None, *, warn: bool = True) -> None:
+        """Make a transport; nothing is connected yet.
+
+        Args:
+            options: The knobs.
+            warn: Whether to warn when it is forgotten without `aclose`.
+        """
+        self.options = options or TransportOptions()
+        self._pool = AsyncPool(self.options)
+        self._lock = _aio.Lock()
+        self._retries = 0
+        self._http1 = AsyncHttp1(self.options)
+        self._warns = warn
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection; requests still under way fail."""
+        self._pool.close()
+        await self._http1.aclose()
+
+    def __del__(self) -> None:
+        if self._warns and self._pool.is_open():
+            warnings.warn(f"{type(self).__name__} was not closed", ResourceWarning, stacklevel=2, source=self)
+            self._pool.close()
+
+    @property
+    def counters(self) -> Counters:
+        """What this transport has done so far, as of now."""
+        return dataclasses.replace(self._pool.counters(), retries=self._retries)
+
+    async def fetch(self, request: Request, *, deadline: float | None) -> Response:
+        """Send a request and return its whole answer.
+
+        Args:
+            request: What to send.
+            deadline: When to give up, on `clock()`; None: never.
+
+        Raises:
+            TransportError: there was no complete answer; its `processed` says whether the server may have acted.
+        """
+        attempt = 0
+        while True:
+            try:
+                response = await self._fetch_once(request, deadline)
+            except TransportError as error:
+                await self._before_retry(request, error, attempt, deadline)
+                attempt += 1
+                continue
+            if response.status == MISDIRECTED and self._redirected(request):
+                continue
+            return response
+
+    async def _fetch_once(self, request: Request, deadline: float | None) -> Response:
+        place = self._pool.place(request)
+        if not self._http1.serves(place):
+            try:
+                return await self._pool.fetch(request, deadline)
+            except NoHttp2 as verdict:
+                self._http1.remember(place, verdict.forever)
+        return await self._http1.fetch(place, request, deadline)
+
+    def stream(
+        self, request: Request, *, deadline: float | None, idle_timeout: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncStreamResponse]:
+        """Send a request and read its answer as it arrives. Leaving the block early cancels the request alone.
+
+        Args:
+            request: What to send.
+            deadline: When to give up, body included, on `clock()`; None: never.
+            idle_timeout: The longest pause between two pieces of the answer, in seconds; None: any.
+
+        Raises:
+            TransportError: as `fetch`; while reading, the iterator raises it.
+
+        Example:
+            >>> async with transport.stream(request, deadline=None) as response:
+            ...     async for chunk in response:
+            ...         print(len(chunk))
+        """
+        return self._stream(request, deadline, idle_timeout)
+
+    @asynccontextmanager
+    async def _stream(
+        self, request: Request, deadline: float | None, idle_timeout: float | None
+    ) -> AsyncIterator[AsyncStreamResponse]:
+        attempt = 0
+        while True:
+            async with AsyncExitStack() as stack:
+                try:
+                    response = await self._open(stack, request, deadline, idle_timeout)
+                except TransportError as error:
+                    await self._before_retry(request, error, attempt, deadline)
+                    attempt += 1
+                    continue
+                if response.status == MISDIRECTED and self._redirected(request):
+                    continue
+                yield response
+                return
+
+    async def _open(
+        self, stack: AsyncExitStack, request: Request, deadline: float | None, idle_timeout: float | None
+    ) -> AsyncStreamResponse:
+        place = self._pool.place(request)
+        if not self._http1.serves(place):
+            try:
+                return await stack.enter_async_context(self._pool.stream(request, deadline, idle_timeout))
+            except NoHttp2 as verdict:
+                self._http1.remember(place, verdict.forever)
+        return await stack.enter_async_context(self._http1.stream(place, request, deadline, idle_timeout))
+
+    async def _before_retry(
+        self, request: Request, error: TransportError, attempt: int, deadline: float | None
+    ) -> None:
+        """Pause before the next attempt, or raise `error` again when there must be none."""
+        repeatable = request.idempotent or request.method in REPEATABLE
+        plan = plan_retry(error, attempt=attempt, repeatable=repeatable)
+        if plan is None or request.taken:
+            raise error
+        if deadline is not None and _aio.clock() + plan.delay >= deadline:
+            raise error
+        with self._lock:
+            self._retries += 1
+        if plan.delay:
+            await _aio.sleep(plan.delay)
+
+    def _redirected(self, request: Request) -> bool:
+        """Whether a 421 was about a shared connection, so that one of its own may answer otherwise."""
+        return not request.taken and self._pool.separate(request)
+
+
+_default: _aio.LoopLocal[AsyncTransport] = _aio.LoopLocal("grotte_default_transport")
+_making = _aio.Lock()
+
+
+def default_transport() -> AsyncTransport:
+    """The transport of this event loop (in sync: of this process), made on first use and closed with the loop."""
+    transport = _default.get()
+    if transport is not None:
+        return transport
+    with _making:
+        transport = _default.get()
+        if transport is None:
+            transport = AsyncTransport(warn=False)
+            _default.set(transport)
+            _aio.at_loop_end(transport.aclose)
+        return transport

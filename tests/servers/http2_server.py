@@ -1,0 +1,391 @@
+"""An HTTP/2 server that does to its clients, frame by frame, what servers do: built on h2, a thread a connection.
+
+What it does is asked for by the request's path; see `Connection.answer`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from dataclasses import dataclass, field
+from typing import Self
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+from hyperframe.frame import GoAwayFrame, RstStreamFrame
+
+HEADERS = [(":status", "200"), ("content-type", "text/plain")]
+
+
+@dataclass
+class Seen:
+    """One request as it arrived."""
+
+    connection: int
+    stream: int
+    method: str
+    path: str
+    authority: str
+    headers: dict[str, str]
+    received: int = 0
+    body: bytearray = field(default_factory=bytearray)
+    complete: bool = False
+
+
+class Http2Server:
+    """Serves until the block around it ends.
+
+    Attributes:
+        seen: All requests, in order.
+        resets: (connection, stream, error code) of each RST_STREAM that came.
+        violations: What clients did that h2 objects to; a test ends with none.
+    """
+
+    def __init__(
+        self,
+        *,
+        cap: int = 100,
+        window: int = 65_535,
+        tls: ssl.SSLContext | None = None,
+        drip: bool = False,
+        read_size: int = 65_536,
+        settings_after: float = 0.0,
+        preamble: bytes | None = None,
+        goaway_every: int = 0,
+        path: str | None = None,
+    ) -> None:
+        self.cap = cap
+        self.window = window
+        self.tls = tls
+        self.drip = drip
+        self.read_size = read_size
+        self.settings_after = settings_after
+        self.preamble = preamble
+        self.goaway_every = goaway_every
+        self.seen: list[Seen] = []
+        self.resets: list[tuple[int, int, int]] = []
+        self.pings = 0
+        self.violations: list[str] = []
+        self.connections: list[Connection] = []
+        self.refused: set[str] = set()
+        if path is None:
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(path)
+            self._listener.listen(512)
+        self.port: int = self._listener.getsockname()[1] if path is None else 0
+        self._threads: list[threading.Thread] = []
+        self._stopping = False
+        self.stopped = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopping = True
+        self.stopped.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self.connections:
+            connection.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    @property
+    def open_connections(self) -> int:
+        return sum(not connection.closed for connection in self.connections)
+
+    def _start(self, function: object, *args: object) -> None:
+        assert callable(function)
+        thread = threading.Thread(target=function, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._stopping:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            sock.settimeout(30)
+            if sock.family == socket.AF_INET:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = Connection(self, len(self.connections), sock)
+            self.connections.append(connection)
+            self._start(connection.run)
+
+
+class Connection:
+    """One client."""
+
+    def __init__(self, server: Http2Server, number: int, sock: socket.socket) -> None:
+        self.server = server
+        self.number = number
+        self.sock = sock
+        self.closed = False
+        self.finished = threading.Event()
+        self.silent = False
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        self.requests: dict[int, Seen] = {}
+        #: What is still to be sent, as the windows permit: bytes left, end afterwards.
+        self.pending: dict[int, int] = {}
+        self.gone: set[int] = set()
+        self.first_authority = ""
+        #: GOAWAY has promised that streams above this are not served.
+        self.last_stream: int | None = None
+        self.close_when_done = False
+
+    def run(self) -> None:
+        try:
+            if self.server.tls is not None:
+                self.sock = self.server.tls.wrap_socket(self.sock, server_side=True)
+            self._serve()
+        except (OSError, ssl.SSLError):
+            pass
+        except h2.exceptions.ProtocolError as error:
+            if not self.server._stopping and self.last_stream is None:
+                self.server.violations.append(f"{type(error).__name__}: {error}")
+            with contextlib.suppress(OSError):
+                self._flush()
+        finally:
+            self.closed = True
+            self.sock.close()
+            self.finished.set()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        if self.server.preamble is not None:
+            self.sock.recv(4096)
+            self.sock.sendall(self.server.preamble)
+            return
+        self.h2.local_settings = h2.settings.Settings(
+            client=False,
+            initial_values={
+                h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.server.cap,
+                h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: self.server.window,
+                h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: 65_536,
+            },
+        )
+        self.server.stopped.wait(self.server.settings_after)
+        self.h2.initiate_connection()
+        self._flush()
+        while data := self.sock.recv(self.server.read_size):
+            if self.silent:
+                continue
+            events = self.h2.receive_data(data)
+            # h2 has seen all of them already: nothing may be sent on these.
+            self.gone.update(event.stream_id for event in events if isinstance(event, h2.events.StreamReset))
+            for gone in self.gone & self.pending.keys():
+                del self.pending[gone]
+            for gone in self.gone & self.requests.keys():
+                self.requests[gone].complete = True
+            for event in events:
+                self._on_event(event)
+            self._flush()
+            if self.close_when_done and not self.pending and all(each.complete for each in self.requests.values()):
+                return
+
+    def _on_event(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.RequestReceived():
+                self._on_request(event)
+            case h2.events.DataReceived():
+                if event.stream_id in self.gone:
+                    self._credit(event.stream_id, event.flow_controlled_length)
+                    return
+                request = self.requests[event.stream_id]
+                request.received += len(event.data)
+                if len(request.body) < 65_536:
+                    request.body += event.data
+                if not request.path.startswith("/zero-window"):
+                    self._credit(event.stream_id, event.flow_controlled_length)
+            case h2.events.StreamEnded():
+                if event.stream_id in self.gone:
+                    return
+                request = self.requests[event.stream_id]
+                request.complete = True
+                self.answer(request)
+            case h2.events.StreamReset():
+                self.server.resets.append((self.number, event.stream_id, int(event.error_code)))
+            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+                self._send_pending()
+            case h2.events.PingReceived():
+                self.server.pings += 1
+
+    def _credit(self, stream_id: int, length: int) -> None:
+        with contextlib.suppress(h2.exceptions.StreamClosedError):
+            if length:
+                self.h2.acknowledge_received_data(length, stream_id)
+
+    def _on_request(self, event: h2.events.RequestReceived) -> None:
+        headers = {str(name): str(value) for name, value in event.headers}
+        request = Seen(
+            self.number, event.stream_id, headers[":method"], headers[":path"], headers[":authority"], headers
+        )
+        self.first_authority = self.first_authority or request.authority
+        if self.last_stream is not None and event.stream_id > self.last_stream:
+            self.gone.add(event.stream_id)
+            return
+        self.requests[event.stream_id] = request
+        if len(self.requests) == self.server.goaway_every:
+            self._goaway(event.stream_id)
+            self.close_when_done = True
+        self.server.seen.append(request)
+        if request.path.startswith("/early") and request.stream not in self.gone:
+            self._early(request)
+
+    def _early(self, request: Seen) -> None:
+        if request.path == "/early-error":
+            self.h2.send_headers(request.stream, [(":status", "413")])
+            self.h2.send_data(request.stream, b"too large", end_stream=True)
+        else:
+            self._whole(request, b"early")
+        self._raw(RstStreamFrame(request.stream, error_code=0).serialize())
+
+    def answer(self, request: Seen) -> None:
+        """The request is complete."""
+        if request.stream in self.gone:
+            return
+        name, _, argument = request.path.lstrip("/").partition("?")[0].partition("/")
+        handler = getattr(self, f"_do_{name.replace('-', '_')}", None)
+        if handler is None:
+            if not name.startswith("early"):
+                self._whole(request, b"hello")
+        else:
+            handler(request, argument)
+
+    def _do_echo(self, request: Seen, argument: str) -> None:
+        self._whole(request, bytes(request.body))
+
+    def _do_count(self, request: Seen, argument: str) -> None:
+        self._whole(request, str(request.received).encode())
+
+    def _do_authority(self, request: Seen, argument: str) -> None:
+        self._whole(request, request.authority.encode())
+
+    def _do_bytes(self, request: Seen, argument: str) -> None:
+        self.h2.send_headers(request.stream, HEADERS, end_stream=argument == "0")
+        if argument != "0":
+            self.pending[request.stream] = int(argument)
+            self._send_pending()
+
+    def _do_hold(self, request: Seen, argument: str) -> None:
+        self.h2.send_headers(request.stream, HEADERS)
+        self.h2.send_data(request.stream, b"held")
+
+    def _do_never(self, request: Seen, argument: str) -> None:
+        pass
+
+    def _do_silent(self, request: Seen, argument: str) -> None:
+        self.silent = True
+
+    def _do_close(self, request: Seen, argument: str) -> None:
+        self._flush()
+        self.close()
+
+    def _do_close_once(self, request: Seen, argument: str) -> None:
+        if request.path not in self.server.refused:
+            self.server.refused.add(request.path)
+            self.close()
+        else:
+            self._whole(request, b"hello")
+
+    def _do_half(self, request: Seen, argument: str) -> None:
+        self.h2.send_headers(request.stream, HEADERS)
+        self.h2.send_data(request.stream, b"x" * 1000)
+        data = self.h2.data_to_send()
+        self.sock.sendall(data[: len(data) // 2])
+        self.close()
+
+    def _do_reset(self, request: Seen, argument: str) -> None:
+        self.h2.reset_stream(request.stream, int(argument))
+
+    def _do_reset_midway(self, request: Seen, argument: str) -> None:
+        self.h2.send_headers(request.stream, HEADERS)
+        self.h2.send_data(request.stream, b"part")
+        self.h2.reset_stream(request.stream, int(argument))
+
+    def _do_refuse_once(self, request: Seen, argument: str) -> None:
+        if request.path not in self.server.refused:
+            self.server.refused.add(request.path)
+            self.h2.reset_stream(request.stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+        else:
+            self._whole(request, b"hello")
+
+    def _do_misdirected(self, request: Seen, argument: str) -> None:
+        if request.authority == self.first_authority:
+            self._whole(request, b"hello")
+        else:
+            self.h2.send_headers(request.stream, [(":status", "421")], end_stream=True)
+
+    def _do_cap(self, request: Seen, argument: str) -> None:
+        self.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: int(argument)})
+        self._whole(request, b"hello")
+
+    def _do_zero_window(self, request: Seen, argument: str) -> None:
+        self._whole(request, b"hello")
+
+    def _do_goaway(self, request: Seen, argument: str) -> None:
+        """Phase one at once, the answer, then phase two: nothing after this request is served."""
+        self._goaway(2**31 - 1)
+        self._whole(request, b"hello")
+        self._goaway(request.stream)
+
+    def _do_goaway_before(self, request: Seen, argument: str) -> None:
+        """This request and all later ones were not acted on; once per path."""
+        if request.path in self.server.refused:
+            self._whole(request, b"hello")
+            return
+        self.server.refused.add(request.path)
+        self.server.seen.remove(request)
+        self._goaway(request.stream - 2)
+
+    def _goaway(self, last: int) -> None:
+        self.last_stream = last
+        self._raw(GoAwayFrame(0, last_stream_id=last, error_code=0).serialize())
+
+    def _raw(self, data: bytes) -> None:
+        self._flush()
+        self.sock.sendall(data)
+
+    def _whole(self, request: Seen, body: bytes) -> None:
+        self.h2.send_headers(request.stream, [*HEADERS, ("content-length", str(len(body)))])
+        window = self.h2.local_flow_control_window(request.stream)
+        if len(body) <= min(window, self.h2.max_outbound_frame_size):
+            self.h2.send_data(request.stream, body, end_stream=True)
+        else:
+            self.pending[request.stream] = len(body)
+            self._send_pending()
+
+    def _send_pending(self) -> None:
+        for stream_id in list(self.pending):
+            while left := self.pending.get(stream_id, 0):
+                size = min(left, self.h2.local_flow_control_window(stream_id), self.h2.max_outbound_frame_size)
+                if size <= 0:
+                    break
+                self.h2.send_data(stream_id, bytes(size), end_stream=size == left)
+                self.pending[stream_id] = left - size
+                if size == left:
+                    del self.pending[stream_id]
+            self._flush()
+
+    def _flush(self) -> None:
+        data = self.h2.data_to_send()
+        if self.server.drip:
+            for index in range(len(data)):
+                self.sock.sendall(data[index : index + 1])
+        elif data:
+            self.sock.sendall(data)

@@ -1,0 +1,1 @@
+"""Tests of the transport that have no sync form, and those of its shared parts."""
