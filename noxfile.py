@@ -41,8 +41,9 @@ def prepare_system(session: nox.Session) -> None:
     names = [PACKAGE_NAMES.get(installer, {}).get(package, package) for package in missing]
     install = [*INSTALLERS[installer], *names]
     if os.geteuid() != 0:
-        session.error(f"the engine needs {' and '.join(missing)}; run this one line, then this again:\n"
-                      f"  sudo {' '.join(install)}")
+        session.error(
+            f"the engine needs {' and '.join(missing)}; run this one line, then this again:\n  sudo {' '.join(install)}"
+        )
     if installer == "apt-get":
         session.run("apt-get", "update", "--quiet", external=True, silent=True)
     session.run(*install, external=True, silent=True, env={"DEBIAN_FRONTEND": "noninteractive"})

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from grotte import GrotteException, Sandbox
 from tests.support.engine import Engine, environment, running_engine, serve_command
 
 TIMEOUT = 60
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    with running_engine(tmp_path_factory.mktemp("engine") / "data") as running:
-        yield running
 
 
 def grotte(*arguments: str, engine: Engine | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:

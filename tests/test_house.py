@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "_proto": {"_proto", "errors", "models"},
     "_core": {"_core", "_proto", "_local", "_dual", "config", "errors", "models"},
     "_sync": {"_sync", "_proto", "_local", "_dual", "config", "errors", "models"},
-    "engine": {"engine", "_proto", "_local", "errors", "models"},
+    "engine": {"engine", "_proto", "_local", "_version", "errors", "models"},
     "cli": {"cli", "_core", "_sync", "_proto", "_local", "config", "engine", "errors", "models"},
 }
 

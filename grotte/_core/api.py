@@ -1,0 +1,182 @@
+"""The control plane: one method per endpoint, with retries where a call may be repeated."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import Struct
+
+from grotte._core import _aio
+from grotte._core.client import deadline_after, fetch, locate
+from grotte._core.exchange import Request
+from grotte._proto import control
+from grotte._proto.backoff import retry_delay
+from grotte._proto.failures import Context, api_failure
+from grotte._proto.http import Coalesce, Response, split_url
+from grotte.config import ConnectionConfig, user_agent
+from grotte.errors import (
+    ApiUnreachableException,
+    GrotteException,
+    SandboxException,
+    SandboxNotFoundException,
+    TemplateException,
+)
+
+M = TypeVar("M")
+
+_NO_SANDBOX: dict[int, type[GrotteException]] = {404: SandboxNotFoundException}
+_NO_TEMPLATE: dict[int, type[GrotteException]] = {404: TemplateException}
+NO_BODY = b""
+
+
+class AsyncControlPlane:
+    """The calls on sandboxes, for one configuration."""
+
+    def __init__(self, config: ConnectionConfig) -> None:
+        self.config = config
+
+    @classmethod
+    async def at(cls, config: ConnectionConfig) -> AsyncControlPlane:
+        """The control plane of a configuration; starts the engine on this machine if it is that."""
+        return cls(await locate(config))
+
+    async def create(self, wanted: control.NewSandbox) -> control.Sandbox:
+        """``POST /sandboxes``. The key lets a server that knows it make one sandbox of two attempts."""
+        headers = [("Idempotency-Key", secrets.token_hex(16))]
+        response = await self._call("POST", "/sandboxes", wanted, headers=headers, kinds=_NO_TEMPLATE)
+        return self._read(response, control.Sandbox, "POST /sandboxes")
+
+    async def connect(self, sandbox_id: str, timeout: int) -> control.Sandbox:
+        """Extend the life of a running sandbox, or resume a paused one."""
+        body = control.TimeoutRequest(timeout=timeout)
+        response = await self._on(sandbox_id, "POST", "/connect", body, idempotent=True)
+        return self._read(response, control.Sandbox, "POST /sandboxes/{id}/connect")
+
+    async def get(self, sandbox_id: str) -> control.SandboxDetail:
+        response = await self._on(sandbox_id, "GET", "", None)
+        return self._read(response, control.SandboxDetail, "GET /sandboxes/{id}")
+
+    async def kill(self, sandbox_id: str) -> bool:
+        """Whether it was there."""
+        response = await self._on(sandbox_id, "DELETE", "", None, idempotent=True, accept=(404,))
+        return response.status != 404
+
+    async def set_timeout(self, sandbox_id: str, timeout: int) -> None:
+        body = control.TimeoutRequest(timeout=timeout)
+        await self._on(sandbox_id, "POST", "/timeout", body, idempotent=True)
+
+    async def refresh(self, sandbox_id: str, duration: int) -> None:
+        await self._on(sandbox_id, "POST", "/refreshes", control.RefreshRequest(duration=duration))
+
+    async def pause(self, sandbox_id: str) -> bool:
+        """Whether it was running."""
+        response = await self._on(sandbox_id, "POST", "/pause", None, accept=(409,))
+        return response.status != 409
+
+    async def set_network(self, sandbox_id: str, rules: control.NetworkUpdate) -> None:
+        await self._on(sandbox_id, "PUT", "/network", rules, idempotent=True)
+
+    async def snapshot(self, sandbox_id: str) -> control.Snapshot:
+        response = await self._on(sandbox_id, "POST", "/snapshots", control.Nothing())
+        return self._read(response, control.Snapshot, "POST /sandboxes/{id}/snapshots")
+
+    async def metrics(self, sandbox_id: str, query: Mapping[str, str]) -> list[control.Metric]:
+        response = await self._on(sandbox_id, "GET", "/metrics", None, query=query)
+        return self._read(response, list[control.Metric], "GET /sandboxes/{id}/metrics")
+
+    async def list_page(self, query: Mapping[str, str]) -> tuple[list[control.ListedSandbox], str | None]:
+        """One page, and the token of the next one."""
+        response = await self._call("GET", "/v2/sandboxes", None, query=query)
+        page = self._read(response, list[control.ListedSandbox], "GET /v2/sandboxes")
+        return page, response.headers.get("x-next-token") or None
+
+    async def _on(
+        self,
+        sandbox_id: str,
+        method: str,
+        path: str,
+        body: Struct | None,
+        *,
+        query: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+        accept: tuple[int, ...] = (),
+    ) -> Response:
+        target = f"/sandboxes/{quote(sandbox_id, safe='')}{path}"
+        return await self._call(
+            method,
+            target,
+            body,
+            query=query,
+            sandbox_id=sandbox_id,
+            kinds=_NO_SANDBOX,
+            idempotent=idempotent,
+            accept=accept,
+        )
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Struct | None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: list[tuple[str, str]] | None = None,
+        sandbox_id: str | None = None,
+        kinds: Mapping[int, type[GrotteException]] | None = None,
+        idempotent: bool = False,
+        accept: tuple[int, ...] = (),
+    ) -> Response:
+        request = self._request(method, path, body, query, headers or [], idempotent)
+        context = Context(f"{method} {path}", sandbox_id)
+        response = await self._send(request, context, idempotent or method == "GET")
+        if response.status < 300 or response.status in accept:
+            return response
+        raise api_failure(response.status, response.content, context, kinds)
+
+    async def _send(self, request: Request, context: Context, idempotent: bool) -> Response:
+        """Send it, again when the server is busy and says or lets expect that this helps; all within one limit."""
+        deadline = deadline_after(self.config.request_timeout)
+        attempt = 0
+        while True:
+            left = None if deadline is None else max(0.0, deadline - _aio.clock())
+            response = await fetch(request, timeout=left, context=context, unreachable=ApiUnreachableException)
+            delay = retry_delay(response.status, response.headers, attempt=attempt, idempotent=idempotent)
+            if delay is None or (deadline is not None and _aio.clock() + delay >= deadline):
+                return response
+            await _aio.sleep(delay)
+            attempt += 1
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Struct | None,
+        query: Mapping[str, str] | None,
+        headers: list[tuple[str, str]],
+        idempotent: bool,
+    ) -> Request:
+        origin, base = split_url(self.config.api_url)
+        target = base.rstrip("/") + path
+        if query:
+            target += "?" + urlencode(query, quote_via=quote)
+        found = [*self.config.headers.items(), ("User-Agent", user_agent()), *headers]
+        if self.config.api_key is not None:
+            found.append(("X-API-KEY", self.config.api_key))
+        if body is not None:
+            found.append(("Content-Type", "application/json"))
+        # only names that the SDK builds itself are known to lie behind one gateway
+        built = self.config.api_url == f"https://api.{self.config.domain}"
+        coalesce: Coalesce = "domain" if built else "off"
+        content = msgspec.json.encode(body) if body is not None else NO_BODY if method == "POST" else None
+        return Request(method, origin, target, headers=found, body=content, coalesce=coalesce, idempotent=idempotent)
+
+    def _read(self, response: Response, kind: type[M], request: str) -> M:
+        try:
+            return msgspec.json.decode(response.content, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            text = f"the answer is not understood: {error}"
+            raise Context(request).fail(SandboxException, text, response.status) from None

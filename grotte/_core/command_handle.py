@@ -1,0 +1,297 @@
+"""A running command: its output as it comes, and its end.
+
+No task reads for a handle. Whoever waits for it, or iterates over it, and finds that nobody reads, reads for all: what
+arrives is kept, and everybody sees all of it from the beginning, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Literal, Self
+
+from grotte._core import _aio
+from grotte._core.rpc import AsyncEventStream
+from grotte._proto.messages import ProcessEvent
+from grotte._proto.output import CommandOutput, OutputPiece
+from grotte.errors import CommandExitException, GrotteException, SandboxException
+from grotte.models import CommandResult, PtyOutput, Stderr, Stdout
+
+if TYPE_CHECKING:
+    from grotte._core.commands import AsyncCommands
+
+
+class AsyncCommandHandle:
+    """A command that was started in the background, or attached to.
+
+    Iterate over it for ``(stdout, stderr, pty)`` pieces, of which two are None; over `stdout` or `stderr` for text.
+
+    Example:
+        ```python
+        handle = await sandbox.commands.run("npm run dev", background=True)
+        async for text in handle.stdout:
+            print(text, end="")
+        ```
+    """
+
+    def __init__(
+        self,
+        commands: AsyncCommands,
+        sandbox_id: str,
+        stream: AsyncEventStream,
+        events: list[ProcessEvent],
+        *,
+        check: bool,
+    ) -> None:
+        start = events[0].start if events else None
+        if start is None:
+            raise SandboxException("the server did not say that the command started", sandbox_id=sandbox_id)
+        self._pid = start.pid
+        self._commands = commands
+        self._sandbox_id = sandbox_id
+        self._stream = stream
+        self._check = check
+        self._output = CommandOutput()
+        self._lock = _aio.Lock()
+        #: Set when the one that reads at the moment stops; None: nobody reads.
+        self._reading: _aio.Event | None = None
+        self._over = False
+        self._disconnected = False
+        self._failure: GrotteException | None = None
+        self._on_stdout: _aio.OutputHandler[Stdout] | None = None
+        self._on_stderr: _aio.OutputHandler[Stderr] | None = None
+        #: Pieces that the callbacks have seen.
+        self._called = 0
+        self._take(events[1:])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(pid={self._pid}, sandbox_id={self._sandbox_id!r}, exit_code={self.exit_code})"
+
+    @property
+    def pid(self) -> int:
+        """Its process id in the sandbox."""
+        return self._pid
+
+    @property
+    def stdout(self) -> AsyncTextOutput:
+        """What it wrote to stdout as far as it has been read, as a str; iterate over it for the text as it comes."""
+        return AsyncTextOutput(self, "stdout", self._output.stdout.text())
+
+    @property
+    def stderr(self) -> AsyncTextOutput:
+        """The same of stderr."""
+        return AsyncTextOutput(self, "stderr", self._output.stderr.text())
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code; None as long as its end has not been read."""
+        end = self._output.end
+        return None if end is None else end.exit_code
+
+    @property
+    def error(self) -> str | None:
+        """How it ended, when not with 0."""
+        end = self._output.end
+        return None if end is None else end.error
+
+    def add_callbacks(
+        self, on_stdout: _aio.OutputHandler[Stdout] | None, on_stderr: _aio.OutputHandler[Stderr] | None
+    ) -> None:
+        """Call these for every piece of output; they must not wait for this handle."""
+        self._on_stdout, self._on_stderr = on_stdout, on_stderr
+
+    async def wait(
+        self,
+        on_pty: _aio.OutputHandler[PtyOutput] | None = None,
+        on_stdout: _aio.OutputHandler[Stdout] | None = None,
+        on_stderr: _aio.OutputHandler[Stderr] | None = None,
+        *,
+        check: bool | None = None,
+    ) -> CommandResult:
+        """Wait for its end.
+
+        Args:
+            on_pty: Called with each piece of terminal output, from the beginning.
+            on_stdout: The same for stdout.
+            on_stderr: The same for stderr.
+            check: Raise if it exits with another code than 0; default: as given when it was started.
+
+        Raises:
+            CommandExitException: it exited with another code than 0.
+            TimeoutException: its time is over; it was killed.
+            SandboxException: `disconnect` was called before its end was read.
+        """
+        async for stdout, stderr, pty in self:
+            if stdout is not None and on_stdout is not None:
+                await _aio.call(on_stdout, stdout)
+            elif stderr is not None and on_stderr is not None:
+                await _aio.call(on_stderr, stderr)
+            elif pty is not None and on_pty is not None:
+                await _aio.call(on_pty, pty)
+        return self._result(self._check if check is None else check)
+
+    async def kill(self, request_timeout: float | None = None) -> bool:
+        """End it with SIGKILL.
+
+        Returns:
+            True, or False if it was gone.
+        """
+        return await self._commands.kill(self._pid, request_timeout)
+
+    async def send_stdin(self, data: str | bytes, request_timeout: float | None = None) -> None:
+        """Write to its stdin, which needs ``stdin=True`` when it is started."""
+        await self._commands.send_stdin(self._pid, data, request_timeout)
+
+    async def close_stdin(self, request_timeout: float | None = None) -> None:
+        """Close its stdin."""
+        await self._commands.close_stdin(self._pid, request_timeout)
+
+    async def disconnect(self) -> None:
+        """Stop listening; the command goes on, and `sandbox.commands.connect` attaches to it again."""
+        self._disconnected = True
+        await self._stream.aclose()
+
+    def is_over(self) -> bool:
+        """Whether nothing more can arrive."""
+        return self._over
+
+    async def abandon(self) -> None:
+        """Stop listening and end the command; what goes wrong is of no interest any more."""
+        await self.disconnect()
+        try:
+            await self.kill()
+        except GrotteException:
+            return
+
+    def __aiter__(self) -> AsyncIterator[OutputPiece]:
+        return AsyncPieces(self)
+
+    async def piece(self, index: int) -> OutputPiece | None:
+        """A piece of output by its number, and None after the last; every piece has been shown to the callbacks."""
+        while index >= self._called and not (self._over and self._called == len(self._output.pieces)):
+            await self._step()
+        if index < len(self._output.pieces):
+            return self._output.pieces[index]
+        if self._failure is not None:
+            raise self._failure
+        return None
+
+    async def _step(self) -> None:
+        """Read the next events, or wait until whoever does that stops."""
+        with self._lock:
+            other = self._reading
+            done = other or _aio.Event()
+            self._reading = done
+        if other is not None:
+            await other.wait(None)
+            return
+        try:
+            if self._called < len(self._output.pieces):
+                await self._call_back()
+            elif not self._over:
+                await self._read()
+        finally:
+            self._reading = None
+            done.set()
+
+    async def _read(self) -> None:
+        try:
+            events = await self._stream.receive()
+        except GrotteException as error:
+            self._fail(error)
+        else:
+            self._take(events)
+            if not events:
+                self._over = True
+                if self._output.end is None:
+                    self._fail(SandboxException("the stream ended before the command", sandbox_id=self._sandbox_id))
+
+    async def _call_back(self) -> None:
+        """Show the callbacks what they have not seen; one that fails or is cancelled does not see it again."""
+        while self._called < len(self._output.pieces):
+            stdout, stderr, _ = self._output.pieces[self._called]
+            self._called += 1
+            if stdout is not None and self._on_stdout is not None:
+                await _aio.call(self._on_stdout, stdout)
+            elif stderr is not None and self._on_stderr is not None:
+                await _aio.call(self._on_stderr, stderr)
+
+    def _take(self, events: list[ProcessEvent]) -> None:
+        for event in events:
+            self._output.feed(event)
+
+    def _fail(self, error: GrotteException) -> None:
+        """The stream is over before its end; what is known of the end counts more."""
+        self._over = True
+        self._output.finish()
+        if self._output.end is not None:
+            return
+        if self._disconnected:
+            error = SandboxException("disconnected from the command, which goes on", sandbox_id=self._sandbox_id)
+        self._failure = error
+
+    def _result(self, check: bool) -> CommandResult:
+        output, end = self._output, self._output.end
+        assert end is not None
+        stdout, stderr = output.stdout.text(), output.stderr.text()
+        error = end.error or (None if end.exit_code == 0 else end.status or None)
+        if check and end.exit_code != 0:
+            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id)
+        return CommandResult(stderr=stderr, stdout=stdout, exit_code=end.exit_code, error=error)
+
+
+class AsyncPieces:
+    """An iteration over a handle."""
+
+    def __init__(self, handle: AsyncCommandHandle) -> None:
+        self._handle = handle
+        self._next = 0
+
+    def __aiter__(self) -> AsyncIterator[OutputPiece]:
+        return self
+
+    async def __anext__(self) -> OutputPiece:
+        piece = await self._handle.piece(self._next)
+        if piece is None:
+            raise StopAsyncIteration
+        self._next += 1
+        return piece
+
+
+class AsyncTextOutput(str):
+    """Text that a command has written so far; iterating over it yields all of its text, as it comes."""
+
+    __slots__ = ("_handle", "_name")
+
+    _handle: AsyncCommandHandle
+    _name: Literal["stdout", "stderr"]
+
+    def __new__(cls, handle: AsyncCommandHandle, name: Literal["stdout", "stderr"], text: str) -> Self:
+        self = super().__new__(cls, text)
+        self._handle = handle
+        self._name = name
+        return self
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return AsyncTextChunks(self._handle, self._name)
+
+
+class AsyncTextChunks:
+    """An iteration over one stream of a handle."""
+
+    def __init__(self, handle: AsyncCommandHandle, name: Literal["stdout", "stderr"]) -> None:
+        self._handle = handle
+        self._which = 0 if name == "stdout" else 1
+        self._next = 0
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            piece = await self._handle.piece(self._next)
+            if piece is None:
+                raise StopAsyncIteration
+            self._next += 1
+            text = piece[self._which]
+            if isinstance(text, str):
+                return text

@@ -1,0 +1,110 @@
+"""A file of a sandbox on its way to this machine."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from grotte._core.exchange import AsyncStreamResponse, Request
+from grotte._core.rpc import AsyncEnvd
+from grotte._core.uploads import GZIP_WINDOW
+from grotte._proto.failures import request_limit
+from grotte._proto.transport_errors import TransportError
+from grotte.errors import SandboxException
+
+#: No more than this is unpacked at a time, however well it was packed.
+PIECE = 1024 * 1024
+
+
+class AsyncFileStreamReader:
+    """The pieces of a file as they arrive. Read it to its end, or close it: `async with` does.
+
+    Example:
+        ```python
+        async with await sandbox.files.read("/data.bin", "stream") as pieces:
+            async for piece in pieces:
+                print(len(piece))
+        ```
+    """
+
+    def __init__(
+        self,
+        envd: AsyncEnvd,
+        stack: AsyncExitStack,
+        request: Request,
+        response: AsyncStreamResponse,
+        request_timeout: float | None,
+    ) -> None:
+        self._envd = envd
+        self._stack = stack
+        self._request = request
+        self._response = response
+        self._request_timeout = request_timeout
+        packed = response.headers.get("content-encoding", "identity") == "gzip"
+        self._unpacker = zlib.decompressobj(wbits=GZIP_WINDOW) if packed else None
+        self._closed = False
+
+    @classmethod
+    async def open(cls, envd: AsyncEnvd, request: Request, request_timeout: float | None) -> AsyncFileStreamReader:
+        """Send the request, and return when the file begins."""
+        async with AsyncExitStack() as stack:
+            response = await envd.stream_http(stack, request, request_timeout)
+            return cls(envd, stack.pop_all(), request, response, request_timeout)
+        raise AssertionError("unreachable: the stack swallows nothing")
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._closed:
+            raise StopAsyncIteration
+        while True:
+            piece = self._unpacked(b"") or self._unpacked(await self._next())
+            if piece:
+                return piece
+
+    async def _next(self) -> bytes:
+        try:
+            return await anext(self._response)
+        except StopAsyncIteration:
+            await self.aclose()
+            if self._unpacker is not None and not self._unpacker.eof:
+                context = self._envd.context_of(self._request)
+                raise context.fail(SandboxException, "the compressed file ended early") from None
+            raise
+        except TransportError as error:
+            await self.aclose()
+            limit = request_limit(self._envd.config.timeout(self._request_timeout))
+            raise await self._envd.lost(error, self._request, limit) from error
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        if self._unpacker is None:
+            return packed
+        try:
+            return self._unpacker.decompress(self._unpacker.unconsumed_tail + packed, PIECE)
+        except zlib.error as error:
+            context = self._envd.context_of(self._request)
+            raise context.fail(SandboxException, f"the compressed file is damaged: {error}") from None
+
+    async def aread(self) -> bytes:
+        """What is left of the file."""
+        pieces = []
+        async for piece in self:
+            pieces.append(piece)  # noqa: PERF401 - the sync tree has no async comprehension
+        return b"".join(pieces)
+
+    async def aclose(self) -> None:
+        """End the transfer; may be called more than once."""
+        self._closed = True
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,311 @@
+"""A computer for an agent: create it, find it again, look after its life, throw it away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self, Unpack
+
+from grotte._core import _aio
+from grotte._core.api import AsyncControlPlane
+from grotte._core.commands import AsyncCommands
+from grotte._core.filesystem import AsyncFilesystem
+from grotte._core.paginator import AsyncSandboxPaginator
+from grotte._core.rpc import AsyncEnvd
+from grotte._core.sandbox_control import AsyncSandboxControl, api_of
+from grotte._dual import also_on_class
+from grotte._proto import arguments, control, failures
+from grotte._proto import sandboxes as wire
+from grotte._proto.failures import Context
+from grotte._proto.versions import MINIMUM, at_least
+from grotte.config import ApiParams, ConnectionConfig
+from grotte.errors import GrotteException, TemplateException, TimeoutException
+from grotte.models import (
+    SandboxLifecycle,
+    SandboxNetworkOpts,
+    SandboxQuery,
+)
+
+logger = logging.getLogger("grotte")
+
+#: How much longer a cancelled `create` waits for the answer that names the sandbox to kill, in seconds.
+CREATE_GRACE = 10.0
+#: How long leaving `async with` may take to kill, although it is cancelled.
+KILL_SECONDS = 10.0
+DEBUG_ID = "debug_sandbox_id"
+DEBUG_VERSION = "99.99.99"
+
+
+class AsyncSandbox(AsyncSandboxControl):
+    """A sandbox: an isolated Linux machine with its own files, processes and network.
+
+    `async with` kills it at the end of the block.
+
+    Example:
+        ```python
+        async with await AsyncSandbox.create("base") as sandbox:
+            result = await sandbox.commands.run('echo "Hello"')
+            print(result.stdout)
+        ```
+    """
+
+    def __init__(self, config: ConnectionConfig, answer: control.Sandbox) -> None:
+        """Not to be called: `create` and `connect` make sandboxes."""
+        super().__init__(config, answer.sandbox_id, answer.envd_version)
+        self._domain = answer.domain or None
+        self._traffic_access_token = answer.traffic_access_token or None
+        self._envd = AsyncEnvd(
+            config, answer.sandbox_id, self._domain, answer.envd_version, answer.envd_access_token or None
+        )
+        self._commands = AsyncCommands(self._envd)
+        self._filesystem = AsyncFilesystem(self._envd)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sandbox_id={self._sandbox_id!r})"
+
+    @property
+    def sandbox_domain(self) -> str:
+        """Where its ports are reached; see `get_url`."""
+        return self._config.sandbox_domain(self._domain)
+
+    @property
+    def traffic_access_token(self) -> str | None:
+        """What requests to its ports must carry if they are not public."""
+        return self._traffic_access_token
+
+    @property
+    def commands(self) -> AsyncCommands:
+        """Its commands."""
+        return self._commands
+
+    @property
+    def filesystem(self) -> AsyncFilesystem:
+        """Its files."""
+        return self._filesystem
+
+    @property
+    def files(self) -> AsyncFilesystem:
+        """The same as `filesystem`."""
+        return self._filesystem
+
+    # -- making and finding ----------------------------------------------------------------------------------------
+
+    @classmethod
+    async def create(
+        cls,
+        template: str | None = None,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        envs: Mapping[str, str] | None = None,
+        secure: bool = True,
+        allow_internet_access: bool = True,
+        *,
+        network: SandboxNetworkOpts | None = None,
+        lifecycle: SandboxLifecycle | None = None,
+        volume_mounts: Mapping[str, str] | None = None,
+        **options: Unpack[ApiParams],
+    ) -> Self:
+        """Create a sandbox.
+
+        Cancelling it leaves nothing behind: what was created is killed before the cancellation is raised.
+
+        Args:
+            template: A template's name or id, or a snapshot's id. Default: ``"base"``.
+            timeout: How long it lives, in seconds. Default: 300.
+            metadata: Pairs by which `list` finds it.
+            envs: Environment variables of all its commands.
+            secure: Protect it with a token of its own.
+            allow_internet_access: Whether it may reach the internet.
+            network: What it may reach, and who may reach it.
+            lifecycle: What happens when its time is over.
+            volume_mounts: The name of a volume for each path.
+            **options: Where, and with which key; see `ApiParams`.
+
+        Raises:
+            AuthenticationException: the key is missing or wrong.
+            TemplateException: there is no such template.
+            InvalidArgumentException: an argument is wrong.
+            RateLimitException: the account holds as many sandboxes as it may.
+            EngineUnavailableException: the engine on this machine cannot start.
+
+        Example:
+            ```python
+            sandbox = await AsyncSandbox.create("base", timeout=600, envs={"MODE": "test"})
+            ```
+        """
+        config = ConnectionConfig.resolve(**options)
+        wanted = wire.new_sandbox(
+            template,
+            timeout,
+            metadata,
+            envs,
+            secure=secure,
+            allow_internet_access=allow_internet_access,
+            network=network,
+            lifecycle=lifecycle,
+            volume_mounts=volume_mounts,
+        )
+        if config.debug:
+            return cls(config, _debug_sandbox())
+        api = await AsyncControlPlane.at(config)
+        sandbox = cls(api.config, await _create_or_kill(api, wanted))
+        if not at_least(sandbox.envd_version, MINIMUM):
+            await sandbox.kill()
+            text = f"the template's agent {sandbox.envd_version} is too old for this client: build the template anew"
+            raise TemplateException(text, sandbox_id=sandbox.sandbox_id)
+        return sandbox
+
+    @classmethod
+    async def _connect_by_id(
+        cls, sandbox_id: str, timeout: float | None = None, **options: Unpack[ApiParams]
+    ) -> AsyncSandbox:
+        """Connect to a running sandbox, or resume a paused one.
+
+        Args:
+            sandbox_id: Which.
+            timeout: How long it lives from now on, at least, in seconds. Default: 300.
+            **options: Where, and with which key; see `ApiParams`.
+
+        Raises:
+            SandboxNotFoundException: there is no such sandbox.
+        """
+        lifetime, api = wire.connect_lifetime(timeout), await api_of(sandbox_id, options)
+        if api.config.debug:
+            return cls(api.config, _debug_sandbox())
+        return cls(api.config, await api.connect(sandbox_id, lifetime))
+
+    @also_on_class(_connect_by_id)
+    async def connect(self, timeout: float | None = None, **options: Unpack[ApiParams]) -> AsyncSandbox:
+        """Extend its life, or resume it if it is paused.
+
+        Args:
+            timeout: How long it lives from now on, at least, in seconds. Default: 300.
+            **options: See `ApiParams`.
+
+        Returns:
+            This sandbox.
+        """
+        lifetime, api = wire.connect_lifetime(timeout), await self._api(options)
+        if not api.config.debug:
+            await api.connect(self._sandbox_id, lifetime)
+        return self
+
+    @classmethod
+    async def _resume_by_id(
+        cls, sandbox_id: str, timeout: float | None = None, **options: Unpack[ApiParams]
+    ) -> AsyncSandbox:
+        return await cls._connect_by_id(sandbox_id, timeout, **options)
+
+    @also_on_class(_resume_by_id)
+    async def resume(self, timeout: float | None = None, **options: Unpack[ApiParams]) -> AsyncSandbox:
+        """Resume it after `pause`; the same as `connect`."""
+        return await self.connect(timeout, **options)
+
+    @staticmethod
+    def list(
+        query: SandboxQuery | None = None,
+        limit: int | None = None,
+        next_token: str | None = None,
+        **options: Unpack[ApiParams],
+    ) -> AsyncSandboxPaginator:
+        """The sandboxes of the account, the running ones unless the query says otherwise.
+
+        Args:
+            query: Which.
+            limit: How many a page, at most 100.
+            next_token: Where to begin: a former paginator's `next_token`.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            async for info in AsyncSandbox.list(SandboxQuery(metadata={"user": "ada"})):
+                print(info.sandbox_id, info.state)
+            ```
+        """
+        return AsyncSandboxPaginator(query, limit, next_token, **options)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failure: GrotteException | None = TimeoutException(
+            f"the sandbox could not be killed within {KILL_SECONDS:g} s", sandbox_id=self._sandbox_id
+        )
+        with _aio.shield(KILL_SECONDS):
+            try:
+                await self.kill()
+                failure = None
+                await self._envd.aclose()
+            except GrotteException as refusal:
+                failure = refusal
+        if failure is not None:
+            if error is None:
+                raise failure
+            # what happened in the block counts more; the sandbox ends with its time
+            logger.warning("sandbox %s could not be killed: %s", self._sandbox_id, failure)
+
+    async def is_running(self, request_timeout: float | None = None) -> bool:
+        """Whether it runs: True or False; anything unclear is an exception.
+
+        Args:
+            request_timeout: In seconds.
+
+        Raises:
+            SandboxUnreachableException: it could not be asked.
+        """
+        response = await self._envd.health(self._config.timeout(request_timeout))
+        if response.status < 300:
+            return True
+        if response.status == 502:
+            return False
+        context = Context("GET /health", self._sandbox_id)
+        raise failures.files_failure(response.status, response.content, context)
+
+    def get_host(self, port: int) -> str:
+        """The host under which a port of the sandbox is reached, without a scheme.
+
+        Args:
+            port: Where something in the sandbox listens.
+        """
+        return self._config.sandbox_host(self._sandbox_id, self._domain, arguments.port_number(port))
+
+    def get_url(self, port: int) -> str:
+        """The URL under which a port of the sandbox is reached.
+
+        Args:
+            port: Where something in the sandbox listens.
+        """
+        return f"{self._config.port_scheme(self._domain)}://{self.get_host(port)}"
+
+
+async def _create_or_kill(api: AsyncControlPlane, wanted: control.NewSandbox) -> control.Sandbox:
+    """Create a sandbox; if the caller is cancelled meanwhile, find out which it is, and kill it."""
+    made: list[control.Sandbox] = []
+
+    async def create() -> None:
+        made.append(await api.create(wanted))
+
+    try:
+        await _aio.see_through(CREATE_GRACE, create)
+    except BaseException:
+        if made:
+            with _aio.shield(KILL_SECONDS):
+                await _kill_quietly(api, made[0].sandbox_id)
+        raise
+    return made[0]
+
+
+async def _kill_quietly(api: AsyncControlPlane, sandbox_id: str) -> None:
+    try:
+        await api.kill(sandbox_id)
+    except GrotteException as failure:
+        logger.warning("sandbox %s of a cancelled create could not be killed: %s", sandbox_id, failure)
+
+
+def _debug_sandbox() -> control.Sandbox:
+    return control.Sandbox(template_id="", sandbox_id=DEBUG_ID, envd_version=DEBUG_VERSION)

@@ -1,0 +1,66 @@
+"""Methods that work on an instance and, with an id in front, on the class: `sandbox.kill()`, `Sandbox.kill(id)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+S = TypeVar("S")
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
+
+class DualMethod(Generic[S, P, Q, R]):
+    """A descriptor of two functions; type checkers see the signature of the one that is meant."""
+
+    def __init__(
+        self, on_instance: Callable[Concatenate[S, P], R], on_class: Callable[Concatenate[type[S], Q], R]
+    ) -> None:
+        self.__doc__ = on_instance.__doc__
+        self.__name__ = on_instance.__name__
+        self._on_instance = on_instance
+        self._on_class = on_class
+
+    @overload
+    def __get__(self, instance: None, owner: type[S]) -> Callable[Q, R]: ...
+    @overload
+    def __get__(self, instance: S, owner: type[S]) -> Callable[P, R]: ...
+    def __get__(self, instance: S | None, owner: type[S]) -> Callable[P, R] | Callable[Q, R]:
+        # functions are descriptors themselves, which their type does not say
+        if instance is None:
+            return cast("Callable[Q, R]", self._on_class.__get__(owner))
+        return cast("Callable[P, R]", self._on_instance.__get__(instance))
+
+
+def also_on_class(
+    on_class: Callable[Concatenate[type[S], Q], R],
+) -> Callable[[Callable[Concatenate[S, P], R]], DualMethod[S, P, Q, R]]:
+    """Decorate the method of instances with the class method that does the same for an id."""
+
+    def decorate(on_instance: Callable[Concatenate[S, P], R]) -> DualMethod[S, P, Q, R]:
+        plain: Callable[Concatenate[type[S], Q], R] = getattr(on_class, "__func__", on_class)
+        # `help(Sandbox.kill)` shows the public name and text
+        plain.__name__, plain.__doc__ = on_instance.__name__, plain.__doc__ or on_instance.__doc__
+        return DualMethod(on_instance, plain)
+
+    return decorate
+
+
+def accepts_old_names(**old_to_new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let callers go on using the names that arguments had before."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        def renamed(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old, new in old_to_new.items():
+                if old in kwargs:
+                    if new in kwargs:
+                        raise TypeError(f"{old!r} is the former name of {new!r}: give one of them")
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        renamed.__wrapped__ = function  # type: ignore[attr-defined]  # what inspect and help() look at
+        renamed.__name__, renamed.__doc__ = function.__name__, function.__doc__
+        return renamed
+
+    return decorate

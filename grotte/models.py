@@ -1,0 +1,248 @@
+"""What calls take and return: results, entries, and the information about sandboxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import IO, Literal, NotRequired, TypeAlias, TypedDict
+
+Username: TypeAlias = str
+Stdout: TypeAlias = str
+Stderr: TypeAlias = str
+PtyOutput: TypeAlias = bytes
+OnTimeout: TypeAlias = Literal["kill", "pause"]
+
+#: The CIDR range of everything, for `SandboxNetworkOpts`.
+ALL_TRAFFIC = "0.0.0.0/0"
+
+
+# -- commands ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class CommandResult:
+    """What a finished command left behind.
+
+    Attributes:
+        stderr: Everything that it wrote to stderr, as text; invalid UTF-8 appears as U+FFFD.
+        stdout: The same of stdout.
+        exit_code: 0 for success; -1 when a signal ended it.
+        error: How it ended when not with 0, such as ``"exit status 2"`` or ``"signal: killed"``.
+    """
+
+    stderr: str
+    stdout: str
+    exit_code: int
+    error: str | None = None
+
+
+@dataclass
+class ProcessInfo:
+    """A process that runs in a sandbox.
+
+    Attributes:
+        pid: Its id inside the sandbox.
+        tag: The tag that it was started with.
+        cmd: The program.
+        args: Its arguments.
+        envs: The environment variables that were given when it was started.
+        cwd: The working directory that was given when it was started.
+    """
+
+    pid: int
+    tag: str | None
+    cmd: str
+    args: list[str]
+    envs: dict[str, str]
+    cwd: str | None
+
+
+@dataclass
+class PtySize:
+    """The size of a terminal, in characters."""
+
+    rows: int
+    cols: int
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+class FileType(Enum):
+    """What an entry of the file system is."""
+
+    FILE = "file"
+    DIR = "dir"
+    SYMLINK = "symlink"
+
+
+@dataclass
+class WriteInfo:
+    """Where a file was written.
+
+    Attributes:
+        name: The last part of the path.
+        type: What it is; None for sockets, devices and the like.
+        path: The absolute path.
+        metadata: What was stored with it on upload; None for nothing.
+    """
+
+    name: str
+    type: FileType | None
+    path: str
+    metadata: dict[str, str] | None = field(default=None, kw_only=True)
+
+
+@dataclass
+class EntryInfo(WriteInfo):
+    """An entry of the file system.
+
+    Attributes:
+        size: In bytes.
+        mode: The permission bits, such as ``0o644``.
+        permissions: The same as text with the type in front, such as ``"-rw-r--r--"``.
+        owner: The owner's name, or the number of one who has none.
+        group: The same of the group.
+        modified_time: When its content changed last.
+        symlink_target: Where a link leads; None if it is none.
+    """
+
+    size: int
+    mode: int
+    permissions: str
+    owner: str
+    group: str
+    modified_time: datetime
+    symlink_target: str | None = None
+
+
+class WriteEntry(TypedDict):
+    """One file for `write_files`."""
+
+    path: str
+    data: str | bytes | IO[bytes] | IO[str]
+
+
+# -- sandboxes ---------------------------------------------------------------------------------------------------
+
+
+class SandboxState(StrEnum):
+    """Whether a sandbox runs."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+
+
+class SandboxNetworkOpts(TypedDict):
+    """What a sandbox may reach, and who may reach it.
+
+    Attributes:
+        allow_out: Addresses and CIDR ranges that it may reach; they win over `deny_out`.
+        deny_out: Addresses and CIDR ranges that it may not reach.
+        allow_public_traffic: False puts its ports behind a token. Default True.
+        mask_request_host: The ``Host`` that its servers see; ``${PORT}`` stands for the port.
+    """
+
+    allow_out: NotRequired[list[str]]
+    deny_out: NotRequired[list[str]]
+    allow_public_traffic: NotRequired[bool]
+    mask_request_host: NotRequired[str]
+
+
+class SandboxLifecycle(TypedDict):
+    """What happens when a sandbox's time is over.
+
+    Attributes:
+        on_timeout: ``"kill"`` (default) or ``"pause"``.
+        auto_resume: Whether a request wakes it up again; only with ``"pause"``. Default False.
+    """
+
+    on_timeout: OnTimeout
+    auto_resume: NotRequired[bool]
+
+
+class SandboxInfoLifecycle(TypedDict):
+    """As `SandboxLifecycle`, as the server reports it."""
+
+    on_timeout: OnTimeout
+    auto_resume: bool
+
+
+@dataclass
+class SandboxQuery:
+    """Which sandboxes to list.
+
+    Attributes:
+        metadata: Only those that have all of these pairs.
+        state: Only those in one of these states; None for the running ones.
+    """
+
+    metadata: dict[str, str] | None = None
+    state: list[SandboxState] | None = None
+
+
+@dataclass
+class SandboxInfo:
+    """What the control plane knows about a sandbox.
+
+    Attributes:
+        sandbox_id: Its id.
+        sandbox_domain: Where its ports are reached, if not at the client's own domain.
+        template_id: The template that it was created from.
+        name: The template's name.
+        metadata: What was given to `create`.
+        started_at: When it was created or resumed.
+        end_at: When its time is over.
+        state: Whether it runs.
+        cpu_count: How many CPUs it has.
+        memory_mb: Its memory in MiB.
+        envd_version: The version of the protocol that it speaks.
+        allow_internet_access: Whether it may reach the internet; None if that was never said.
+        network: Its network rules.
+        lifecycle: What happens when its time is over.
+        volume_mounts: ``{"name": volume, "path": where}`` of each mounted volume.
+    """
+
+    sandbox_id: str
+    sandbox_domain: str | None
+    template_id: str
+    name: str | None
+    metadata: dict[str, str]
+    started_at: datetime
+    end_at: datetime
+    state: SandboxState
+    cpu_count: int
+    memory_mb: int
+    envd_version: str
+    allow_internet_access: bool | None = None
+    network: SandboxNetworkOpts | None = None
+    lifecycle: SandboxInfoLifecycle | None = None
+    volume_mounts: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class SandboxMetrics:
+    """What a sandbox used at one moment; sizes in bytes."""
+
+    cpu_count: int
+    cpu_used_pct: float
+    disk_total: int
+    disk_used: int
+    mem_total: int
+    mem_used: int
+    timestamp: datetime
+    mem_cache: int = 0
+
+
+@dataclass
+class SnapshotInfo:
+    """A snapshot of a sandbox.
+
+    Attributes:
+        snapshot_id: What `create` takes as its template.
+        names: The names that it has besides.
+    """
+
+    snapshot_id: str
+    names: list[str] = field(default_factory=list)

@@ -1,0 +1,120 @@
+"""What type checkers see of the public surface; checked by `tests/test_typing.py`, never run.
+
+A line with `type: ignore` must be an error: strict mode reports ignores that nothing needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import assert_type
+
+from grotte import (
+    AsyncCommandHandle,
+    AsyncFileStreamReader,
+    AsyncFilesystem,
+    AsyncSandbox,
+    AsyncSandboxPaginator,
+    CommandExitException,
+    CommandResult,
+    EntryInfo,
+    ProcessInfo,
+    SandboxInfo,
+    SandboxMetrics,
+    SandboxQuery,
+    SnapshotInfo,
+)
+
+
+async def lifecycle() -> None:
+    sandbox = await AsyncSandbox.create("base", timeout=60, metadata={"a": "b"}, api_key="k", request_timeout=1.5)
+    assert_type(sandbox, AsyncSandbox)
+    assert_type(await AsyncSandbox.connect("id"), AsyncSandbox)
+    assert_type(await AsyncSandbox.connect("id", timeout=3, domain="d"), AsyncSandbox)
+    assert_type(await sandbox.connect(timeout=3), AsyncSandbox)
+    assert_type(await sandbox.resume(), AsyncSandbox)
+    assert_type(await sandbox.kill(), bool)
+    assert_type(await AsyncSandbox.kill("id", api_key=None), bool)
+    assert_type(await AsyncSandbox.kill(sandbox_id="id"), bool)
+    assert_type(await sandbox.pause(), bool)
+    assert_type(await sandbox.is_running(request_timeout=3), bool)
+    assert_type(await sandbox.get_info(), SandboxInfo)
+    assert_type(await AsyncSandbox.get_info("id"), SandboxInfo)
+    assert_type(await sandbox.get_metrics(), list[SandboxMetrics])
+    assert_type(await sandbox.create_snapshot(), SnapshotInfo)
+    assert_type(sandbox.sandbox_id, str)
+    assert_type(sandbox.get_url(80), str)
+    await sandbox.set_timeout(10)
+    await AsyncSandbox.set_timeout("id", 10)
+    await sandbox.refresh_ttl(10)
+    await sandbox.refresh_ttl(duration=10)
+    await sandbox.set_network(internet_access=False)
+    async with await AsyncSandbox.create() as entered:
+        assert_type(entered, AsyncSandbox)
+
+
+async def lists() -> None:
+    paginator = AsyncSandbox.list(SandboxQuery(metadata={"a": "b"}), limit=3)
+    assert_type(paginator, AsyncSandboxPaginator)
+    assert_type(await paginator.next_items(), list[SandboxInfo])
+    async for info in paginator:
+        assert_type(info, SandboxInfo)
+
+
+async def commands(sandbox: AsyncSandbox, background: bool) -> None:
+    assert_type(await sandbox.commands.run("x"), CommandResult)
+    assert_type(await sandbox.commands.run("x", background=False, check=False), CommandResult)
+    handle = await sandbox.commands.run("x", background=True)
+    assert_type(handle, AsyncCommandHandle)
+    assert_type(await sandbox.commands.run("x", background=background), CommandResult | AsyncCommandHandle)
+    assert_type(await sandbox.commands.connect(1), AsyncCommandHandle)
+    assert_type(await sandbox.commands.list(), list[ProcessInfo])
+    assert_type(await handle.wait(), CommandResult)
+    assert_type(handle.exit_code, int | None)
+    async for stdout, stderr, pty in handle:
+        assert_type(stdout, str | None)
+        assert_type(stderr, str | None)
+        assert_type(pty, bytes | None)
+    async for text in handle.stdout:
+        assert_type(text, str)
+    plain: str = handle.stderr
+    print(plain)
+
+    async def slow(text: str) -> None:
+        print(text)
+
+    await sandbox.commands.run("x", on_stdout=print, on_stderr=slow)
+
+
+async def files(sandbox: AsyncSandbox, pieces: AsyncIterator[bytes]) -> None:
+    assert_type(sandbox.files, AsyncFilesystem)
+    assert_type(sandbox.filesystem, AsyncFilesystem)
+    assert_type(await sandbox.files.read("/x"), str)
+    assert_type(await sandbox.files.read("/x", format="text"), str)
+    assert_type(await sandbox.files.read("/x", format="bytes"), bytes)
+    stream = await sandbox.files.read("/x", "stream")
+    assert_type(stream, AsyncFileStreamReader)
+    async for piece in stream:
+        assert_type(piece, bytes)
+    assert_type(await sandbox.files.write("/x", pieces), EntryInfo)
+    assert_type(await sandbox.files.write_files([{"path": "/x", "data": "y"}]), list[EntryInfo])
+    assert_type(await sandbox.files.list("/", depth=2), list[EntryInfo])
+    assert_type(await sandbox.files.make_dir("/x"), bool)
+    assert_type(await sandbox.files.rename("/x", "/y"), EntryInfo)
+    assert_type(await sandbox.files.get_info("/x"), EntryInfo)
+
+
+def results(failure: CommandExitException) -> CommandResult:
+    assert_type(failure.exit_code, int)
+    return failure
+
+
+async def mistakes(sandbox: AsyncSandbox) -> None:
+    await AsyncSandbox.kill()  # type: ignore[call-arg]
+    await sandbox.kill("id")  # type: ignore[call-arg]
+    await sandbox.kill(api_kee="x")  # type: ignore[call-arg]
+    await AsyncSandbox.create(timeout="60")  # type: ignore[arg-type]
+    await AsyncSandbox.create(timeoot=60)  # type: ignore[call-arg]
+    await AsyncSandbox.create(lifecycle={"on_timeout": "sleep"})  # type: ignore[arg-type]
+    await sandbox.commands.run("x", envs={"A": 1})  # type: ignore[dict-item]
+    await sandbox.files.read("/x", "lines")  # type: ignore[call-overload]
+    await sandbox.files.write("/x", 3)  # type: ignore[arg-type]

@@ -1,0 +1,159 @@
+"""A call may be cancelled at any await: the sandbox and the connection stay usable, and nothing is left behind."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+import pytest
+
+from grotte import AsyncSandbox, SandboxQuery
+from grotte._core.transport import default_transport
+from tests.support.engine import Engine
+
+ROUNDS = 40
+CREATES = 60
+
+
+@pytest.fixture
+async def sandbox(engine: Engine) -> AsyncIterator[AsyncSandbox]:
+    async with await AsyncSandbox.create("base", **engine.options) as made:
+        yield made
+
+
+def calls_on(sandbox: AsyncSandbox) -> dict[str, Callable[[], Awaitable[object]]]:
+    files, commands = sandbox.files, sandbox.commands
+    return {
+        "run": lambda: commands.run("echo x; sleep 0.005; echo y"),
+        "list": commands.list,
+        "write": lambda: files.write("/tmp/x", b"x" * 400_000),
+        "write_files": lambda: files.write_files([{"path": "/tmp/a", "data": "1"}, {"path": "/tmp/b", "data": "2"}]),
+        "read": lambda: files.read("/usr/bin/bash", "bytes"),
+        "exists": lambda: files.exists("/tmp/x"),
+        "is_running": sandbox.is_running,
+        "get_info": sandbox.get_info,
+        "set_timeout": lambda: sandbox.set_timeout(300),
+        "connect": sandbox.connect,
+    }
+
+
+async def test_any_call_at_random_moments(sandbox: AsyncSandbox) -> None:
+    rng = random.Random(1)
+    calls = calls_on(sandbox)
+    cancelled = 0
+    for name, call in calls.items():
+        for _ in range(ROUNDS):
+            with anyio.move_on_after(rng.uniform(0, 0.012)) as scope:
+                await call()
+            cancelled += scope.cancelled_caught
+        assert (await sandbox.commands.run(f"echo {name}")).stdout == f"{name}\n"
+    assert cancelled > ROUNDS, "most rounds ended before they were cancelled: shorten them"
+    for call in calls.values():
+        await call()
+    assert default_transport().counters.streams_open == 0
+
+
+async def test_many_at_once(sandbox: AsyncSandbox) -> None:
+    rng = random.Random(2)
+    calls = list(calls_on(sandbox).values())
+
+    async def work() -> None:
+        with anyio.move_on_after(rng.uniform(0, 0.1)):
+            while True:
+                await rng.choice(calls)()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(60):
+            tasks.start_soon(work)
+    assert (await sandbox.commands.run("echo fine")).stdout == "fine\n"
+    assert default_transport().counters.streams_open == 0
+
+
+async def test_cancelled_creates_leave_no_sandbox(engine: Engine) -> None:
+    rng = random.Random(3)
+    mark = {"mark": secrets.token_hex(8)}
+    kept: list[AsyncSandbox] = []
+
+    async def work() -> None:
+        with anyio.move_on_after(rng.uniform(0, 0.4)) as scope:
+            made = await AsyncSandbox.create(metadata=mark, **engine.options)
+        if not scope.cancelled_caught:
+            kept.append(made)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(CREATES):
+            tasks.start_soon(work)
+    left = {info.sandbox_id async for info in AsyncSandbox.list(SandboxQuery(metadata=mark), **engine.options)}
+    assert left == {sandbox.sandbox_id for sandbox in kept}
+    assert len(kept) < CREATES
+    for sandbox in kept:
+        await sandbox.kill()
+
+
+async def test_leaving_a_block_by_cancellation_kills(engine: Engine) -> None:
+    with anyio.CancelScope() as scope:
+        async with await AsyncSandbox.create(**engine.options) as sandbox:
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert not await sandbox.is_running()
+
+
+async def test_a_cancelled_run_ends_its_command(sandbox: AsyncSandbox) -> None:
+    with anyio.move_on_after(0.3) as scope:
+        await sandbox.commands.run("exec sleep 47")
+    assert scope.cancelled_caught
+    while any("exec sleep 47" in process.args for process in await sandbox.commands.list()):
+        await anyio.sleep(0.02)
+
+
+async def test_a_cancelled_wait_can_be_repeated(sandbox: AsyncSandbox) -> None:
+    seen: list[str] = []
+    handle = await sandbox.commands.run(
+        "for i in $(seq 50); do echo $i; sleep 0.01; done", background=True, on_stdout=seen.append
+    )
+    rng = random.Random(4)
+    while True:
+        with anyio.move_on_after(rng.uniform(0, 0.05)) as scope:
+            result = await handle.wait()
+        if not scope.cancelled_caught:
+            break
+    assert result.stdout == "".join(seen) == "".join(f"{number}\n" for number in range(1, 51))
+
+
+async def test_the_reader_may_be_cancelled_while_others_wait(sandbox: AsyncSandbox) -> None:
+    handle = await sandbox.commands.run("sleep 0.3; echo done", background=True)
+    texts: list[str] = []
+
+    async def wait() -> None:
+        texts.append((await handle.wait()).stdout)
+
+    async with anyio.create_task_group() as tasks:
+        with anyio.move_on_after(0.1):
+            async with anyio.create_task_group() as inner:
+                inner.start_soon(handle.wait)
+                await anyio.sleep(0.02)
+                tasks.start_soon(wait)
+                tasks.start_soon(wait)
+                await anyio.sleep_forever()
+    assert texts == ["done\n", "done\n"]
+
+
+async def test_an_upload_that_is_cancelled_writes_nothing(sandbox: AsyncSandbox) -> None:
+    started = anyio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65536
+            started.set()
+            await anyio.sleep(0.001)
+
+    pieces = endless()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sandbox.files.write, "/tmp/half", pieces)
+        await started.wait()
+        tasks.cancel_scope.cancel()
+    await pieces.aclose()
+    assert not await sandbox.files.exists("/tmp/half")

@@ -1,0 +1,168 @@
+"""Where do sandboxes run? The first that is set wins."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+
+import pytest
+
+from grotte import AuthenticationException, ConnectionConfig, InvalidArgumentException
+from grotte import config as module
+from grotte.config import ApiParams
+
+ID = "iabc"
+
+
+def resolve(environ: dict[str, str] | None = None, **options: object) -> ConnectionConfig:
+    return ConnectionConfig.resolve(environ or {}, **options)  # type: ignore[arg-type]  # whatever a test passes
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENGINE_MODULES", ("no_such_module_anywhere",))
+
+
+KEY = {"GROTTE_API_KEY": "grt_env"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "options", "api_url", "key"),
+    [
+        (KEY, {}, "https://api.grotte.dev", "grt_env"),
+        (KEY, {"api_key": "grt_arg"}, "https://api.grotte.dev", "grt_arg"),
+        (KEY | {"GROTTE_DOMAIN": "e2b.app"}, {}, "https://api.e2b.app", "grt_env"),
+        (KEY | {"GROTTE_DOMAIN": "e2b.app"}, {"domain": "other.org"}, "https://api.other.org", "grt_env"),
+        (KEY | {"GROTTE_API_URL": "https://cp.example:8443/x/"}, {}, "https://cp.example:8443/x", "grt_env"),
+        (KEY | {"GROTTE_API_URL": "https://env"}, {"api_url": "http://arg:1"}, "http://arg:1", "grt_env"),
+        (KEY | {"GROTTE_API_URL": "https://env"}, {"domain": "arg.org"}, "https://api.arg.org", "grt_env"),
+        (KEY | {"GROTTE_API_URL": "local"}, {}, "local", "grt_env"),
+        (KEY, {"api_url": "local"}, "local", "grt_env"),
+        ({"GROTTE_API_URL": "local"}, {}, "local", None),
+        ({"GROTTE_API_URL": "local"}, {"domain": "arg.org", "api_key": "k"}, "https://api.arg.org", "k"),
+        ({"GROTTE_DEBUG": "true"}, {}, "http://localhost:3000", None),
+        ({"GROTTE_DEBUG": "true"}, {"debug": False, "api_key": "k"}, "https://api.grotte.dev", "k"),
+        ({"E2B_API_KEY": "e2b_x", "E2B_DOMAIN": "e2b.app", "E2B_API_URL": "http://x"}, {}, "local", None),
+        ({}, {}, "local", None),
+    ],
+)
+def test_the_order(environ: dict[str, str], options: dict[str, object], api_url: str, key: str | None) -> None:
+    config = resolve(environ, **options)
+    assert (config.api_url, config.api_key) == (api_url, key)
+
+
+@pytest.mark.usefixtures("no_engine")
+@pytest.mark.parametrize("environ", [{}, {"GROTTE_DOMAIN": "x.org"}, {"E2B_API_KEY": "e2b_x"}])
+def test_without_key_and_engine_both_ways_on_are_named(environ: dict[str, str]) -> None:
+    with pytest.raises(AuthenticationException) as caught:
+        resolve(environ)
+    assert "GROTTE_API_KEY" in str(caught.value)
+    assert "grotte[engine]" in str(caught.value)
+
+
+def test_the_default_is_announced_once(caplog: pytest.LogCaptureFixture) -> None:
+    module._announce.cache_clear()
+    with caplog.at_level(logging.INFO, "grotte"):
+        resolve()
+        resolve()
+        resolve(api_url="local")
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+@pytest.mark.parametrize(
+    ("options", "domain", "url"),
+    [
+        ({}, None, "https://49983-iabc.grotte.dev"),
+        ({}, "eu.grotte.dev", "https://49983-iabc.eu.grotte.dev"),
+        ({"domain": "e2b.app"}, None, "https://sandbox.e2b.app"),
+        ({"domain": "e2b.app"}, "e2b.dev", "https://sandbox.e2b.dev"),
+        ({"domain": "my-e2b.org"}, None, "https://49983-iabc.my-e2b.org"),
+        ({"sandbox_url": "https://gate.example/"}, "e2b.app", "https://gate.example"),
+        ({"debug": True}, None, "http://localhost:49983"),
+        ({"api_url": "http://127.0.0.1:3000"}, None, "http://127.0.0.1:3000"),
+        ({"api_url": "http://engine:3000"}, None, "http://engine:3000"),
+        ({"api_url": "http://127.0.0.1:3000"}, "localhost:3000", "http://localhost:3000"),
+        ({"api_url": "http://127.0.0.1:3000"}, "sub.localhost:3000", "http://localhost:3000"),
+        ({"api_url": "https://engine"}, None, "https://49983-iabc.grotte.dev"),
+    ],
+)
+def test_where_the_agent_is(options: dict[str, object], domain: str | None, url: str) -> None:
+    assert resolve(api_key="k", **options).envd_url(ID, domain) == url
+
+
+@pytest.mark.parametrize(
+    ("options", "domain", "url"),
+    [
+        ({}, None, "https://8000-iabc.grotte.dev"),
+        ({"domain": "e2b.app"}, None, "https://8000-iabc.e2b.app"),
+        ({}, "localhost:3000", "http://8000-iabc.localhost:3000"),
+        ({"api_url": "http://127.0.0.1:3000"}, None, "http://8000-iabc.localhost:3000"),
+        ({"debug": True}, None, "http://localhost:8000"),
+    ],
+)
+def test_where_ports_are(options: dict[str, object], domain: str | None, url: str) -> None:
+    config = resolve(api_key="k", **options)
+    assert f"{config.port_scheme(domain)}://{config.sandbox_host(ID, domain, 8000)}" == url
+
+
+def test_the_sandbox_url_of_the_environment_belongs_to_its_place() -> None:
+    environ = KEY | {"GROTTE_SANDBOX_URL": "https://gate"}
+    assert resolve(environ).sandbox_url == "https://gate"
+    assert resolve(environ, domain="e2b.app").sandbox_url is None
+    assert resolve(environ, api_url="http://127.0.0.1:1").sandbox_url is None
+    assert resolve(environ, domain="e2b.app", sandbox_url="https://mine").sandbox_url == "https://mine"
+
+
+def test_time_limits() -> None:
+    config = resolve(api_key="k")
+    assert config.request_timeout == 60
+    assert resolve(api_key="k", request_timeout=0).request_timeout is None
+    assert resolve(api_key="k", request_timeout=2.5).timeout() == 2.5
+    assert config.timeout(0) is None
+    assert config.timeout(3) == 3
+    with pytest.raises(InvalidArgumentException):
+        config.timeout(-1)
+
+
+def test_it_never_changes() -> None:
+    headers = {"A": "b"}
+    config = resolve(api_key="k", headers=headers)
+    headers["A"] = "c"
+    assert config.headers["A"] == "b"
+    with pytest.raises(AttributeError):
+        config.api_key = "other"  # type: ignore[misc]  # that is the point
+    with pytest.raises(TypeError):
+        config.headers["A"] = "c"  # type: ignore[index]  # that is the point
+
+
+def test_the_options_of_one_call() -> None:
+    config = resolve(api_key="k", headers={"A": "b"}, domain="x.org")
+    assert config.override() is config
+    assert config.override(request_timeout=None, headers=None) is config
+    changed = config.override(api_key="other", request_timeout=0, headers={"C": "d"})
+    assert (changed.api_key, changed.request_timeout, dict(changed.headers)) == ("other", None, {"A": "b", "C": "d"})
+    assert changed.api_url == "https://api.x.org"
+    assert config.override(domain="y.org").api_url == "https://api.y.org"
+    assert config.override(api_url="http://z").domain == "x.org"
+    assert config.api_key == "k"
+
+
+def test_the_key_shows_nowhere() -> None:
+    config = resolve(api_key="grt_secret", headers={"X-Token": "hidden"})
+    assert "grt_secret" not in f"{config!r}{config}"
+    assert "hidden" not in repr(config)
+    with pytest.raises(InvalidArgumentException) as caught:
+        resolve(api_key="grt_secret\n")
+    assert "grt_secret" not in str(caught.value)
+
+
+def test_every_option_is_known() -> None:
+    assert set(ApiParams.__annotations__) >= {"api_key", "domain", "api_url", "debug", "request_timeout", "headers"}
+    with pytest.raises(TypeError):
+        resolve(unknown=1)
+
+
+def test_exceptions_survive_pickling() -> None:
+    error = InvalidArgumentException("no", status_code=400, sandbox_id="i", request="GET /", server_message="m")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.status_code, copy.server_message) == (str(error), 400, "m")
