@@ -32,7 +32,7 @@ ENVD_PORT = 49983
 DEBUG_API_URL = "http://localhost:3000"
 LOCAL = "local"
 #: What the `engine` extra brings.
-ENGINE_MODULES = ("granian", "starlette", "python_multipart")
+ENGINE_MODULES = ("granian", "python_multipart")
 #: E2B's own domains, where all sandboxes are reached through one host.
 SHARED_HOST_DOMAINS = frozenset(
     {"e2b.app", "e2b.dev", "e2b.pro", "e2b-staging.dev", "e2b-tango.dev", "e2b-juliett.dev", "foxtrot-2.e2b.dev"}

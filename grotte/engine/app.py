@@ -1,0 +1,71 @@
+"""The ASGI application: every request goes to one of two planes, every error becomes an answer."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from grotte.engine.control.plane import ControlPlane
+from grotte.engine.data.access import cors
+from grotte.engine.data.plane import DataPlane
+from grotte.engine.data.routing import is_for_sandbox
+from grotte.engine.faults import ClientGone, ControlFault, Fault
+from grotte.engine.http import Receive, Request, Scope, Send
+
+log = logging.getLogger("grotte.engine")
+
+
+class App:
+    """Control plane and data plane on one address.
+
+    Attributes:
+        stopping: The engine is on its way out and takes no more work.
+    """
+
+    def __init__(self, control: ControlPlane, data: DataPlane) -> None:
+        self._control = control
+        self._data = data
+        self.stopping = False
+        self._active = 0
+        self._idle = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        request = Request(scope, receive, send)
+        self._active += 1
+        try:
+            await self._serve(request)
+        except ClientGone:
+            log.debug("event=client_gone method=%s path=%s", request.method, request.path)
+        except Exception:
+            # Paths are logged without their query: that may hold a signature.
+            log.exception("event=failed method=%s path=%s", request.method, request.path)
+            if request.answered:
+                raise  # breaks the answer off: the client must not take it for whole
+            await request.refuse(ControlFault(500, "internal error"))
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Let the requests that are being answered finish, for so long."""
+        with anyio.move_on_after(seconds):
+            while self._active:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            if self.stopping:
+                raise ControlFault(503, "the engine is stopping")
+            for_sandbox = is_for_sandbox(request)
+            await (self._data if for_sandbox else self._control).serve(request)
+        except Fault as fault:
+            if request.answered:
+                raise
+            await request.drain()
+            await request.refuse(fault, cors(request))

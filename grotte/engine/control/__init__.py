@@ -1,0 +1,1 @@
+"""The control plane: create, find, list, extend and kill sandboxes over REST."""

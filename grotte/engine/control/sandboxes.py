@@ -1,0 +1,193 @@
+"""Create, find, extend and kill sandboxes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+
+from grotte._proto import control
+from grotte.engine.control.creation import check_timeout, read_json, read_order
+from grotte.engine.control.listing import read_listing, read_metadata
+from grotte.engine.data.rpc import until_disconnected
+from grotte.engine.faults import ClientGone, ControlFault
+from grotte.engine.http import Request
+from grotte.engine.lifecycle.idempotency import Idempotency
+from grotte.engine.lifecycle.registry import Registry
+from grotte.engine.lifecycle.sandbox import Order, Sandbox, rfc3339
+
+#: The daemon whose behaviour this engine's data plane has.
+ENVD_VERSION = "0.5.7"
+CLIENT_ID = "local"
+#: The longest body of a control call, in bytes.
+MAX_BODY = 1024 * 1024
+V1_TIMEOUT = 15
+V2_TIMEOUT = 300
+MIN_REFRESH = 15
+MAX_REFRESH = 3600
+MIB = 1024 * 1024
+
+
+class Sandboxes:
+    """The handlers behind ``/sandboxes`` and ``/v2/sandboxes``."""
+
+    def __init__(self, registry: Registry, idempotency: Idempotency, *, max_timeout: int, domain: str | None) -> None:
+        self._registry = registry
+        self._idempotency = idempotency
+        self._max_timeout = max_timeout
+        self._domain = domain
+
+    # -- create --------------------------------------------------------------------------------------------------
+
+    async def create_v1(self, request: Request, owner: str) -> None:
+        await self._create(request, owner, default_timeout=V1_TIMEOUT, always_secure=False)
+
+    async def create_v2(self, request: Request, owner: str) -> None:
+        await self._create(request, owner, default_timeout=V2_TIMEOUT, always_secure=True)
+
+    async def _create(self, request: Request, owner: str, *, default_timeout: int, always_secure: bool) -> None:
+        body = await request.body(MAX_BODY)
+        fields = read_json(body)
+        order = read_order(
+            fields,
+            owner,
+            default_timeout=default_timeout,
+            max_timeout=self._max_timeout,
+            always_secure=always_secure,
+        )
+        if (key := request.headers.get("idempotency-key")) is not None:
+            answer = await self._idempotency.once(owner, key, _digest(request, fields), partial(self._make, order))
+        else:
+            answer = await self._make_for(request, order)
+        await request.reply(201, answer)
+
+    async def _make(self, order: Order) -> bytes:
+        return self._sandbox_json(await self._registry.create(order))
+
+    async def _make_for(self, request: Request, order: Order) -> bytes:
+        """Create, unless the client leaves meanwhile: nobody else knows of the sandbox, so it is ended."""
+        made: list[Sandbox] = []
+
+        async def make() -> None:
+            with anyio.CancelScope(shield=True):
+                made.append(await self._registry.create(order))
+
+        try:
+            await until_disconnected(request, make)
+        except ClientGone:
+            for sandbox in made:
+                await self._registry.kill(sandbox)
+            raise
+        return self._sandbox_json(made[0])
+
+    # -- find ----------------------------------------------------------------------------------------------------
+
+    async def get(self, request: Request, owner: str, sandbox_id: str) -> None:
+        sandbox = self._registry.owned(sandbox_id, owner)
+        detail = control.SandboxDetail(
+            **_listed_fields(sandbox),
+            envd_access_token=sandbox.access_token,
+            allow_internet_access=sandbox.internet,
+            domain=self._domain,
+            lifecycle=control.Lifecycle(),
+        )
+        await request.reply_json(200, detail)
+
+    async def list_v1(self, request: Request, owner: str) -> None:
+        wanted = read_metadata(request.query.get("metadata"))
+        matching = [s for s in self._registry.all_owned(owner) if wanted.items() <= s.metadata.items()]
+        matching.sort(key=lambda sandbox: sandbox.started_at, reverse=True)
+        await request.reply_json(200, [control.ListedSandbox(**_listed_fields(s)) for s in matching])
+
+    async def list_v2(self, request: Request, owner: str) -> None:
+        listing = read_listing(request.query)
+        matching = [s for s in self._registry.all_owned(owner) if listing.matches(s)]
+        page, token = listing.page(matching)
+        headers = [("x-total-running", str(len(matching)))] if "running" in listing.states else []
+        if token is not None:
+            headers.append(("x-next-token", token))
+        await request.reply_json(200, [control.ListedSandbox(**_listed_fields(s)) for s in page], headers)
+
+    # -- live and die --------------------------------------------------------------------------------------------
+
+    async def kill(self, request: Request, owner: str, sandbox_id: str) -> None:
+        await self._registry.kill(self._registry.owned(sandbox_id, owner))
+        await request.reply(204)
+
+    async def connect_v1(self, request: Request, owner: str, sandbox_id: str) -> None:
+        await self._connect(request, owner, sandbox_id, default=None)
+
+    async def connect_v2(self, request: Request, owner: str, sandbox_id: str) -> None:
+        await self._connect(request, owner, sandbox_id, default=V2_TIMEOUT)
+
+    async def _connect(self, request: Request, owner: str, sandbox_id: str, *, default: int | None) -> None:
+        fields = read_json(await request.body(MAX_BODY), required=default is None)
+        seconds = check_timeout(_integer(fields, "timeout", default), self._max_timeout)
+        sandbox = self._registry.owned(sandbox_id, owner)
+        self._registry.extend(sandbox, seconds)
+        await request.reply(200, self._sandbox_json(sandbox))
+
+    async def set_timeout(self, request: Request, owner: str, sandbox_id: str) -> None:
+        fields = read_json(await request.body(MAX_BODY))
+        seconds = min(max(_integer(fields, "timeout", None), 0), self._max_timeout)
+        self._registry.set_end(self._registry.owned(sandbox_id, owner), seconds)
+        await request.reply(204)
+
+    async def refresh(self, request: Request, owner: str, sandbox_id: str) -> None:
+        fields = read_json(await request.body(MAX_BODY), required=False)
+        seconds = _integer(fields, "duration", MIN_REFRESH)
+        if not 0 <= seconds <= MAX_REFRESH:
+            raise ControlFault(400, f"duration must be between 0 and {MAX_REFRESH} seconds")
+        sandbox = self._registry.owned(sandbox_id, owner)
+        self._registry.extend(sandbox, max(seconds, MIN_REFRESH))
+        await request.reply(204)
+
+    def _sandbox_json(self, sandbox: Sandbox) -> bytes:
+        return msgspec.json.encode(
+            control.Sandbox(
+                template_id=sandbox.template.template_id,
+                sandbox_id=sandbox.sandbox_id,
+                client_id=CLIENT_ID,
+                envd_version=ENVD_VERSION,
+                alias=sandbox.template.alias,
+                envd_access_token=sandbox.access_token,
+                traffic_access_token=sandbox.traffic_token,
+                domain=self._domain,
+            )
+        )
+
+
+def _listed_fields(sandbox: Sandbox) -> dict[str, Any]:
+    """The fields that a list and a detail share."""
+    return {
+        "template_id": sandbox.template.template_id,
+        "sandbox_id": sandbox.sandbox_id,
+        "client_id": CLIENT_ID,
+        "started_at": rfc3339(sandbox.started_at),
+        "end_at": rfc3339(sandbox.end_at),
+        "state": "running",
+        "cpu_count": max(1, math.ceil(sandbox.limits.cpus)),
+        "memory_mb": sandbox.limits.memory_bytes // MIB,
+        "envd_version": ENVD_VERSION,
+        "alias": sandbox.template.alias,
+        "metadata": sandbox.metadata,
+    }
+
+
+def _integer(fields: dict[str, Any], name: str, default: int | None) -> int:
+    value = fields.get(name, default)
+    if value is None:
+        value = default
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ControlFault(400, f"{name} must be a whole number of seconds")
+    return value
+
+
+def _digest(request: Request, fields: dict[str, Any]) -> bytes:
+    """What was asked for, whatever the order of its fields."""
+    canonical = msgspec.json.encode(fields, order="deterministic")
+    return hashlib.sha256(request.path.encode() + b"\n" + canonical).digest()

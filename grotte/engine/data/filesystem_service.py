@@ -1,0 +1,103 @@
+"""`filesystem.Filesystem`: look at the sandbox's files, and move them about."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from grotte._proto.messages import (
+    Empty,
+    EntryInfo,
+    EntryResponse,
+    ListDirRequest,
+    ListDirResponse,
+    MoveRequest,
+    PathRequest,
+    WatcherRequest,
+    WatchRequest,
+)
+from grotte.engine.data.rpc import Call, Stream, Streaming, Unary
+from grotte.engine.faults import RpcFault
+from grotte.engine.host import Entry
+
+
+def entry_info(entry: Entry) -> EntryInfo:
+    """A file as the wire has it."""
+    return EntryInfo(
+        name=entry.name,
+        type=entry.type,
+        path=entry.path,
+        size=str(entry.size),
+        mode=entry.mode,
+        permissions=entry.permissions,
+        owner=entry.owner,
+        group=entry.group,
+        modified_time=entry.modified_time,
+        symlink_target=entry.symlink_target,
+        metadata=dict(entry.metadata),
+        is_symlink=entry.is_symlink,
+    )
+
+
+def check_path(path: str) -> str:
+    """The path, if a file can have it.
+
+    Raises:
+        RpcFault: invalid_argument.
+    """
+    if "\0" in path:
+        raise RpcFault("invalid_argument", "the path holds a NUL character")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise RpcFault("invalid_argument", "the path is not valid UTF-8") from None
+    return path
+
+
+async def stat(call: Call, request: PathRequest) -> Struct:
+    entry = await call.sandbox.guest.stat(check_path(request.path), call.user)
+    return EntryResponse(entry=entry_info(entry))
+
+
+async def make_dir(call: Call, request: PathRequest) -> Struct:
+    entry = await call.sandbox.guest.make_dir(check_path(request.path), call.user)
+    return EntryResponse(entry=entry_info(entry))
+
+
+async def move(call: Call, request: MoveRequest) -> Struct:
+    source, destination = check_path(request.source), check_path(request.destination)
+    entry = await call.sandbox.guest.move(source, destination, call.user)
+    return EntryResponse(entry=entry_info(entry))
+
+
+async def remove(call: Call, request: PathRequest) -> Struct:
+    await call.sandbox.guest.remove(check_path(request.path), call.user)
+    return Empty()
+
+
+async def list_dir(call: Call, request: ListDirRequest) -> Struct:
+    if request.depth < 0:
+        raise RpcFault("invalid_argument", "unmarshal message: depth is negative")
+    entries = await call.sandbox.guest.list_dir(check_path(request.path), request.depth or 1, call.user)
+    return ListDirResponse(entries=[entry_info(entry) for entry in entries])
+
+
+async def _no_watches(call: Call, request: Struct) -> Struct:
+    raise RpcFault("unimplemented", "watches are not offered by this engine")
+
+
+async def _no_watch_stream(call: Call, stream: Stream) -> None:
+    await stream.first(WatchRequest)
+    raise RpcFault("unimplemented", "watches are not offered by this engine")
+
+
+METHODS: dict[str, Unary | Streaming] = {
+    "/filesystem.Filesystem/Stat": Unary(PathRequest, stat),
+    "/filesystem.Filesystem/MakeDir": Unary(PathRequest, make_dir),
+    "/filesystem.Filesystem/Move": Unary(MoveRequest, move),
+    "/filesystem.Filesystem/Remove": Unary(PathRequest, remove),
+    "/filesystem.Filesystem/ListDir": Unary(ListDirRequest, list_dir),
+    "/filesystem.Filesystem/WatchDir": Streaming(_no_watch_stream),
+    "/filesystem.Filesystem/CreateWatcher": Unary(WatchRequest, _no_watches),
+    "/filesystem.Filesystem/GetWatcherEvents": Unary(WatcherRequest, _no_watches),
+    "/filesystem.Filesystem/RemoveWatcher": Unary(WatcherRequest, _no_watches),
+}

@@ -1,0 +1,113 @@
+"""The data plane: a request has come for a sandbox."""
+
+from __future__ import annotations
+
+import os
+
+from grotte.engine.data import filesystem_service, process_service
+from grotte.engine.data.access import basic_user, check_file_access, check_token, cors, preflight
+from grotte.engine.data.downloads import send_file
+from grotte.engine.data.filesystem_service import check_path
+from grotte.engine.data.routing import ENVD_PORT, find_sandbox
+from grotte.engine.data.rpc import Call, serve_rpc
+from grotte.engine.data.uploads import receive_files
+from grotte.engine.faults import (
+    PORT_NOT_OPEN,
+    Fault,
+    ProxyFault,
+    RpcFault,
+    TextFault,
+    plain_fault,
+    sandbox_gone,
+)
+from grotte.engine.host import GuestError
+from grotte.engine.http import Request
+from grotte.engine.lifecycle.registry import Registry
+from grotte.engine.lifecycle.sandbox import DEFAULT_USER, Sandbox
+
+_METHODS = process_service.METHODS | filesystem_service.METHODS
+
+
+class DataPlane:
+    """Commands and files of the sandboxes of a registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def serve(self, request: Request) -> None:
+        """Answer one request.
+
+        Raises:
+            Fault: it ends in an error; the caller sends it.
+            ClientGone: the client left.
+        """
+        if (answer := preflight(request)) is not None:
+            return await request.reply(204, headers=answer)
+        found = find_sandbox(request, self._registry)
+        if found is None:
+            return await self._serve_unaddressed(request)
+        sandbox, port = found
+        if port != ENVD_PORT:
+            raise ProxyFault(502, PORT_NOT_OPEN, sandbox.sandbox_id, port)
+        check_token(request, sandbox)
+        return await _serve_daemon(request, sandbox)
+
+    async def _serve_unaddressed(self, request: Request) -> None:
+        """A request that names no sandbox, on an address that all sandboxes share."""
+        if "x-access-token" in request.headers:
+            raise Fault(401, "unauthorized access: no sandbox has this X-Access-Token")
+        if (request.method, request.path) == ("GET", "/health"):
+            return await request.reply(204, headers=[("cache-control", "no-store")])
+        if "signature" in request.query:
+            raise Fault(401, "invalid signature")
+        raise TextFault(400, "missing header: name the sandbox by routing headers, by host, or by its access token")
+
+
+async def _serve_daemon(request: Request, sandbox: Sandbox) -> None:
+    method = _METHODS.get(request.path)
+    if method is not None:
+        call = Call(request, sandbox, cors(request))
+        return await serve_rpc(method, call, basic_user(request))
+    match request.method, request.path:
+        case "GET", "/health":
+            return await request.reply(204, headers=[("cache-control", "no-store"), *cors(request)])
+        case "GET" | "POST", "/files":
+            return await _serve_files(request, sandbox)
+        case "GET", "/envs":
+            return await request.reply_json(200, sandbox.global_envs(), cors(request))
+        case ("GET", "/metrics") | ("POST", "/files/compose"):
+            raise Fault(501, f"{request.path} is not offered by this engine")
+        case _, "/health" | "/files" | "/envs" | "/metrics":
+            raise Fault(405, "method not allowed")
+    raise Fault(404, "not found")
+
+
+async def _serve_files(request: Request, sandbox: Sandbox) -> None:
+    check_file_access(request, sandbox)
+    named, basic = request.query.get("username"), basic_user(request)
+    user = named or basic or DEFAULT_USER
+    try:
+        # A user that does not exist is refused wherever it is named, also where it has no say.
+        for name in {user, basic or user}:
+            await sandbox.guest.user(name)
+        if request.method == "POST":
+            written = await receive_files(request, sandbox.guest, user)
+            return await request.reply_json(200, written, cors(request))
+        return await _download(request, sandbox, user)
+    except GuestError as error:
+        if not sandbox.alive:
+            raise sandbox_gone(sandbox.sandbox_id) from None
+        raise plain_fault(error.code, error.message) from None
+
+
+async def _download(request: Request, sandbox: Sandbox, user: str) -> None:
+    path = request.query.get("path", "")
+    try:
+        check_path(path)
+    except RpcFault as fault:
+        raise plain_fault(fault.code, fault.message) from None
+    file = await sandbox.guest.open_read(path, user)
+    try:
+        await send_file(request, file, cors(request))
+    finally:
+        os.close(file.fd)

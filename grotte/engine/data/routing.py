@@ -1,0 +1,132 @@
+"""Which sandbox, and which port of it, a request is for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from grotte._proto.signature import Operation, sign
+from grotte.engine.faults import TextFault, sandbox_gone
+from grotte.engine.http import Request
+from grotte.engine.lifecycle.ids import plain_sandbox_id
+from grotte.engine.lifecycle.keys import same_secret
+from grotte.engine.lifecycle.registry import Registry
+from grotte.engine.lifecycle.sandbox import Sandbox
+
+ENVD_PORT = 49983
+
+_RPC_PREFIXES = ("/process.Process/", "/filesystem.Filesystem/")
+#: Routes of the daemon inside the sandbox, and those that its edge keeps from the outside.
+_DATA_PATHS = frozenset({"/files", "/files/compose", "/health", "/metrics", "/envs", "/init", "/freeze", "/unfreeze"})
+_DATA_PATHS |= {"/collapse", "/fsfreeze", "/fsthaw", "/upgrade"}
+_HEADER_PAIRS = (("grotte-sandbox-id", "grotte-sandbox-port"), ("e2b-sandbox-id", "e2b-sandbox-port"))
+_HOST_LABEL = re.compile(r"(\d+)-([a-z0-9]+)(?:-.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A port of a sandbox, by name."""
+
+    sandbox_id: str
+    port: int
+
+
+def address_in_host(request: Request) -> Address | None:
+    """The address in the first label of the host, ``{port}-{id}.domain``; None if the host is of another kind.
+
+    Raises:
+        TextFault: 400, it is meant to be one and is malformed.
+    """
+    host = request.headers.get("host", "").lower().partition(":")[0]
+    label, dot, _ = host.partition(".")
+    match = _HOST_LABEL.fullmatch(label) if dot else None
+    if match is None:
+        return None
+    port, name = match.groups()
+    sandbox_id = plain_sandbox_id(name)
+    if sandbox_id is None:
+        raise TextFault(400, "invalid host: the sandbox id is malformed")
+    return Address(sandbox_id, _port(port, "invalid host: the port is malformed"))
+
+
+def address_in_headers(request: Request) -> Address | None:
+    """The address in the routing headers of either kind of client; None if there are none.
+
+    Raises:
+        TextFault: 400, one of the two is missing or malformed.
+    """
+    for id_name, port_name in _HEADER_PAIRS:
+        sandbox_id, port = request.headers.get(id_name), request.headers.get(port_name)
+        if sandbox_id is None and port is None:
+            continue
+        if sandbox_id is None or port is None:
+            raise TextFault(400, f"missing header: {id_name if sandbox_id is None else port_name}")
+        plain = plain_sandbox_id(sandbox_id.strip())
+        if plain is None:
+            raise TextFault(400, f"invalid header: {id_name}")
+        return Address(plain, _port(port.strip(), f"invalid header: {port_name}"))
+    return None
+
+
+def is_for_sandbox(request: Request) -> bool:
+    """Whether a request belongs to the data plane.
+
+    The grotte client sends routing headers with one call to the control plane too, so that headers alone do not
+    decide, unless they name a port that no control plane has.
+    """
+    if request.path.startswith(_RPC_PREFIXES) or request.path in _DATA_PATHS or address_in_host(request):
+        return True
+    ports = [request.headers.get(name) for _, name in _HEADER_PAIRS]
+    return any(port is not None and port.strip() != str(ENVD_PORT) for port in ports)
+
+
+def find_sandbox(request: Request, registry: Registry) -> tuple[Sandbox, int] | None:
+    """The sandbox and port that a request is for; None if it does not say.
+
+    Raises:
+        TextFault: 400, it says so in a malformed way.
+        ProxyFault: 502, that sandbox does not run.
+    """
+    address = address_in_headers(request) or address_in_host(request)
+    if address is not None:
+        sandbox = registry.find(address.sandbox_id)
+        if sandbox is None:
+            raise sandbox_gone(address.sandbox_id)
+        return sandbox, address.port
+    found = _by_token(request, registry) or _by_signature(request, registry)
+    return (found, ENVD_PORT) if found else None
+
+
+def _by_token(request: Request, registry: Registry) -> Sandbox | None:
+    token = request.headers.get("x-access-token")
+    if not token:
+        return None
+    if (ended := registry.ended_by_token(token)) is not None:
+        raise sandbox_gone(ended)
+    return registry.by_token(token)
+
+
+def _by_signature(request: Request, registry: Registry) -> Sandbox | None:
+    """A signed file URL on a shared address names nothing: its sandbox is the one whose token makes the signature."""
+    given = request.query.get("signature") if request.path == "/files" else None
+    if not given:
+        return None
+    for sandbox in registry.secured():
+        if sandbox.access_token and same_secret(given, expected_signature(request, sandbox.access_token)):
+            return sandbox
+    return None
+
+
+def expected_signature(request: Request, token: str) -> str:
+    """The signature that this request must carry to be let in by this token; of an expired one, too."""
+    query = request.query
+    expiration = query.get("signature_expiration")
+    number = int(expiration) if expiration and re.fullmatch(r"-?[0-9]{1,18}", expiration) else None
+    operation: Operation = "write" if request.method == "POST" else "read"
+    return sign(query.get("path", ""), operation, query.get("username", ""), token, number)
+
+
+def _port(text: str, message: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 0 < int(text) < 65536):
+        raise TextFault(400, message)
+    return int(text)

@@ -1,0 +1,148 @@
+"""One HTTP exchange over ASGI: what was asked, and the way to answer.
+
+The table of routes is small and some paths arrive percent-encoded on purpose, so requests are kept as they came on
+the wire and no framework stands in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl
+
+import anyio
+import msgspec
+
+from grotte.engine.faults import ClientGone, ControlFault, Fault, Headers
+
+# ASGI itself is typed by convention only.
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+JSON = "application/json"
+#: How much of a refused body is read, so that the client gets to see the refusal.
+DRAIN_LIMIT = 256 * 1024 * 1024
+DRAIN_SECONDS = 10.0
+#: A client that sends nothing before it is answered gets its answer after this many seconds.
+DRAIN_IDLE_SECONDS = 1.0
+MAX_QUERY_FIELDS = 100
+
+
+class Request:
+    """A request and its one answer.
+
+    Attributes:
+        method: In capitals, as sent.
+        path: The path as sent, still percent-encoded, without the query.
+        headers: By lower-case name; the first one of a repeated name.
+        answered: The answer's head has been sent.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        self.query_string: str = scope["query_string"].decode("latin-1")
+        self.headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            self.headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        self.answered = False
+        self._receive = receive
+        self._send = send
+        self._body_ended = False
+        self._gone = False
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """Decoded parameters; of a repeated one, the first.
+
+        Raises:
+            ControlFault: 400, there are too many.
+        """
+        if self.query_string.count("&") > MAX_QUERY_FIELDS:
+            raise ControlFault(400, "the query has too many parameters")
+        pairs = parse_qsl(self.query_string, keep_blank_values=True, errors="surrogateescape")
+        return dict(reversed(pairs))
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters, in lower case."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece as it arrives.
+
+        Raises:
+            ClientGone: the client left in the middle.
+        """
+        while not self._body_ended:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                self._gone = True
+                raise ClientGone
+            self._body_ended = not event.get("more_body", False)
+            if chunk := event.get("body", b""):
+                yield chunk
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            ControlFault: 413, it is longer than `limit` bytes.
+            ClientGone: the client left in the middle.
+        """
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size > limit:
+                await self.drain()
+                raise ControlFault(413, f"the body is longer than {limit} bytes")
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def drain(self) -> None:
+        """Read on to the body's end, within a bound: a client that is still writing may miss an early answer."""
+        size = 0
+        end = anyio.current_time() + DRAIN_SECONDS
+        with anyio.move_on_after(DRAIN_IDLE_SECONDS) as scope:
+            async for chunk in self.chunks():
+                size += len(chunk)
+                if size > DRAIN_LIMIT:
+                    return
+                scope.deadline = min(end, anyio.current_time() + DRAIN_IDLE_SECONDS)
+
+    async def disconnected(self) -> None:
+        """Return when the client is gone, and not before."""
+        while not self._gone:
+            event = await self._receive()
+            self._gone = event["type"] == "http.disconnect"
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the answer's head; `write` and `finish` follow."""
+        self.answered = True
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def write(self, chunk: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def finish(self, chunk: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    async def reply(self, status: int, body: bytes = b"", headers: Headers | None = None, type: str = JSON) -> None:
+        """Send a whole answer."""
+        head = list(headers or [])
+        if body:
+            head += [("content-type", type), ("content-length", str(len(body)))]
+        await self.start(status, head)
+        await self.finish(b"" if self.method == "HEAD" else body)
+
+    async def reply_json(self, status: int, value: object, headers: Headers | None = None) -> None:
+        await self.reply(status, msgspec.json.encode(value), headers)
+
+    async def refuse(self, fault: Fault, headers: Headers | None = None) -> None:
+        """Answer with an error."""
+        await self.reply(fault.status, fault.body(), [*fault.headers, *(headers or [])], fault.content_type)

@@ -1,0 +1,1 @@
+"""What sandboxes exist, whose they are, and when they end."""

@@ -1,0 +1,62 @@
+"""Names on the wire: sandbox ids and template references."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+import uuid
+from dataclasses import dataclass
+
+from grotte.engine.faults import ControlFault
+
+_ALPHABET = string.ascii_lowercase + string.digits
+_SANDBOX_ID = re.compile(r"i[a-z0-9]{20}")
+#: The client id may be anything that a host label holds: composites are read, never written, by today's clients.
+_COMPOSITE = re.compile(r"(i[a-z0-9]{20})(?:-[A-Za-z0-9_-]*)?")
+_NAME = re.compile(r"[a-z0-9_-]+")
+_TAG = re.compile(r"[a-z0-9_.-]+")
+
+DEFAULT_TAG = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateReference:
+    """``[namespace/]alias[:tag]``, normalised."""
+
+    namespace: str | None
+    alias: str
+    tag: str
+
+
+def new_sandbox_id() -> str:
+    return "i" + "".join(secrets.choice(_ALPHABET) for _ in range(20))
+
+
+def plain_sandbox_id(text: str) -> str | None:
+    """The sandbox id of ``{id}`` or ``{id}-{client}``; None if it is neither."""
+    match = _COMPOSITE.fullmatch(text)
+    return match.group(1) if match else None
+
+
+def parse_template(text: str) -> TemplateReference:
+    """Read a template reference.
+
+    Raises:
+        ControlFault: 400, it is none.
+    """
+    name, _, tag = text.strip().lower().partition(":")
+    namespace, slash, alias = name.rpartition("/")
+    parts_fit = _NAME.fullmatch(alias) and (not slash or _NAME.fullmatch(namespace))
+    tag_fits = ":" not in text or (_TAG.fullmatch(tag) and not _is_uuid(tag))
+    if not parts_fit or not tag_fits:
+        raise ControlFault(400, "invalid template reference: expected [namespace/]alias[:tag]")
+    return TemplateReference(namespace if slash else None, alias, tag or DEFAULT_TAG)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Processes inside sandboxes: their output, their input, and how they end."""

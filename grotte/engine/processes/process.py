@@ -1,0 +1,253 @@
+"""One process of a sandbox, from its start until 30 seconds after its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+
+import anyio
+
+from grotte._proto.connect import pack
+from grotte._proto.messages import DataEvent, EndEvent, ProcessConfig, ProcessEvent, ProcessEventResponse, encode
+from grotte.engine.faults import RpcFault
+from grotte.engine.host import ExitStatus, Guest, GuestError, SpawnedProcess, TerminalSize
+from grotte.engine.processes.output import TERMINAL_CHUNK, Pipe, Subscription
+
+log = logging.getLogger("grotte.engine")
+
+#: What signals are called by those who wrote the protocol.
+_SIGNAL_NAMES = {
+    signal.SIGHUP: "hangup",
+    signal.SIGINT: "interrupt",
+    signal.SIGQUIT: "quit",
+    signal.SIGILL: "illegal instruction",
+    signal.SIGTRAP: "trace/breakpoint trap",
+    signal.SIGABRT: "aborted",
+    signal.SIGBUS: "bus error",
+    signal.SIGFPE: "floating point exception",
+    signal.SIGKILL: "killed",
+    signal.SIGUSR1: "user defined signal 1",
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGUSR2: "user defined signal 2",
+    signal.SIGPIPE: "broken pipe",
+    signal.SIGALRM: "alarm clock",
+    signal.SIGTERM: "terminated",
+}
+
+
+def pack_event(event: ProcessEvent) -> bytes:
+    """One event as an envelope."""
+    return pack(encode(ProcessEventResponse(event=event)))
+
+
+def end_event(status: ExitStatus) -> EndEvent:
+    """How a process ended, in the words of the protocol."""
+    if status.signal is None:
+        code = status.code or 0
+        text = f"exit status {code}"
+        return EndEvent(exit_code=code, exited=True, status=text, error=text if code else None)
+    name = _SIGNAL_NAMES.get(signal.Signals(status.signal)) if status.signal in _KNOWN_SIGNALS else None
+    text = f"signal: {name or f'signal {status.signal}'}" + (" (core dumped)" if status.core_dumped else "")
+    return EndEvent(exit_code=-1, exited=False, status=text, error=text)
+
+
+_KNOWN_SIGNALS = frozenset(signal.Signals)
+
+
+class Process:
+    """A process that runs or ran.
+
+    Attributes:
+        end: The event that said how it ended, once it has.
+        lost: It ended with its sandbox, nobody knows how.
+    """
+
+    def __init__(self, guest: Guest, spawned: SpawnedProcess, config: ProcessConfig, tag: str | None) -> None:
+        self.pid = spawned.pid
+        self.config = config
+        self.tag = tag
+        self.end: EndEvent | None = None
+        self.ended_at = 0.0
+        self.lost = False
+        self._guest = guest
+        self._spawned = spawned
+        self._stdin = spawned.stdin
+        self._stdin_lock = anyio.Lock(fast_acquire=True)
+        self._subscriptions: set[Subscription] = set()
+        if spawned.stderr is None:
+            self._pipes = [Pipe(spawned.stdout, self._publish_terminal, TERMINAL_CHUNK)]
+        else:
+            self._pipes = [Pipe(spawned.stdout, self._publish_stdout), Pipe(spawned.stderr, self._publish_stderr)]
+        self._leave_pipes = False
+        self._scope = anyio.CancelScope()
+
+    @property
+    def running(self) -> bool:
+        return self.end is None and not self.lost
+
+    @property
+    def has_terminal(self) -> bool:
+        return self._spawned.stderr is None
+
+    # -- output --------------------------------------------------------------------------------------------------
+
+    def subscribe(self) -> Subscription:
+        """Listen to everything from now on; `unsubscribe` when done."""
+        subscription = Subscription()
+        if self.running:
+            self._subscriptions.add(subscription)
+        else:
+            subscription.end()
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+        subscription.close()
+
+    async def _publish_stdout(self, data: bytes) -> None:
+        if self._subscriptions:
+            await self._publish(DataEvent(stdout=data))
+
+    async def _publish_stderr(self, data: bytes) -> None:
+        if self._subscriptions:
+            await self._publish(DataEvent(stderr=data))
+
+    async def _publish_terminal(self, data: bytes) -> None:
+        if self._subscriptions:
+            await self._publish(DataEvent(pty=data))
+
+    async def _publish(self, data: DataEvent) -> None:
+        event = pack_event(ProcessEvent(data=data))
+        for subscription in list(self._subscriptions):
+            await subscription.put(event)
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self, deadline: float | None) -> None:
+        """See the process to its end: move its output, reap it, kill it when its time is up.
+
+        Args:
+            deadline: On the event loop's clock; None for never.
+        """
+        status: ExitStatus | None = None
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    for pipe in self._pipes:
+                        tasks.start_soon(pipe.pump)
+                    status = await self._reap(deadline)
+                    if self._leave_pipes:
+                        for pipe in self._pipes:
+                            pipe.abandon()
+        except GuestError as error:
+            log.warning("event=process_lost pid=%d reason=%s", self.pid, error)
+        except Exception:
+            # One process's trouble must not end the engine, whose task this is.
+            log.exception("event=process_failed pid=%d", self.pid)
+        finally:
+            self._finish(status)
+
+    async def _reap(self, deadline: float | None) -> ExitStatus:
+        if deadline is not None:
+            with anyio.CancelScope(deadline=deadline):
+                return await self._spawned.wait()
+            self._leave_pipes = True
+            await self._guest.kill_tree(self.pid)
+        return await self._spawned.wait()
+
+    def lose(self) -> None:
+        """The sandbox is gone, and the process with it."""
+        self._scope.cancel()
+
+    def _finish(self, status: ExitStatus | None) -> None:
+        gone = status is None or (status.code is None and status.signal is None)
+        self.lost = gone or self._scope.cancelled_caught
+        self.end = None if self.lost or status is None else end_event(status)
+        self.ended_at = anyio.current_time()
+        self._shut_stdin()
+        for pipe in self._pipes:
+            os.close(pipe.fd)
+        for subscription in self._subscriptions:
+            subscription.end()
+        self._subscriptions.clear()
+
+    async def send_signal(self, signum: int) -> None:
+        """Signal this one process.
+
+        Raises:
+            RpcFault: not_found, it has ended.
+        """
+        self._leave_pipes = True
+        if not self.running or not await self._guest.signal(self.pid, signum):
+            raise RpcFault("not_found", f"process with pid {self.pid} not found")
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Resize its terminal.
+
+        Raises:
+            RpcFault: internal, it has none; not_found, it has ended.
+        """
+        if not self.has_terminal:
+            raise RpcFault("internal", "the process has no terminal to resize")
+        if not await self._guest.resize(self.pid, size):
+            raise RpcFault("not_found", f"process with pid {self.pid} not found")
+
+    # -- input ---------------------------------------------------------------------------------------------------
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Write all of it, as fast as the process reads.
+
+        Raises:
+            RpcFault: internal, its stdin is closed, never was open, or is a terminal.
+        """
+        if self.has_terminal:
+            raise RpcFault("internal", "error writing to stdin: the process has a terminal, which takes pty input")
+        await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
+        async with self._stdin_lock:
+            view = memoryview(data)
+            while True:
+                if self._stdin is None:
+                    raise RpcFault("internal", "error writing to stdin: stdin not enabled or closed")
+                if not view:
+                    return
+                try:
+                    view = view[os.write(self._stdin, view) :]
+                except BlockingIOError:
+                    await self._wait_writable(self._stdin)
+                except OSError as error:
+                    raise RpcFault("internal", f"error writing to stdin: {error.strerror}") from None
+
+    async def _wait_writable(self, fd: int) -> None:
+        try:
+            await anyio.wait_writable(fd)
+        except anyio.ClosedResourceError:
+            raise RpcFault("internal", "error writing to stdin: stdin was closed") from None
+
+    async def type(self, data: bytes) -> None:
+        """Write to its terminal.
+
+        Raises:
+            RpcFault: internal, it has none.
+        """
+        if not self.has_terminal:
+            raise RpcFault("internal", "error writing to pty: the process has no terminal")
+        await self._write(data)
+
+    def close_stdin(self) -> None:
+        """Give the process the end of its input; does nothing the second time.
+
+        Raises:
+            RpcFault: unknown, it has a terminal.
+        """
+        if self.has_terminal:
+            raise RpcFault("unknown", "a terminal's input cannot be closed: send Ctrl+D to it instead")
+        self._shut_stdin()
+
+    def _shut_stdin(self) -> None:
+        if self._stdin is not None:
+            fd, self._stdin = self._stdin, None
+            anyio.notify_closing(fd)
+            os.close(fd)
