@@ -13,7 +13,7 @@ nox.options.sessions = ["tests"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 #: What the engine asks of the system: command → Debian package.
-SYSTEM_COMMANDS = {"bwrap": "bubblewrap", "newuidmap": "uidmap"}
+SYSTEM_COMMANDS = {"bwrap": "bubblewrap", "newuidmap": "uidmap", "pasta": "passt"}
 INSTALLERS = {
     "apt-get": ["apt-get", "install", "--yes", "--no-install-recommends"],
     "dnf": ["dnf", "install", "--assumeyes"],

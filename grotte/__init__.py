@@ -25,16 +25,26 @@ if TYPE_CHECKING:
     from grotte._core.commands import AsyncCommands
     from grotte._core.downloads import AsyncFileStreamReader
     from grotte._core.filesystem import AsyncFilesystem
-    from grotte._core.paginator import AsyncSandboxPaginator
+    from grotte._core.git import AsyncGit
+    from grotte._core.paginator import AsyncSandboxPaginator, AsyncSnapshotPaginator
+    from grotte._core.pty import AsyncPty
+    from grotte._core.pty_handle import AsyncPtyHandle
     from grotte._core.sandbox import AsyncSandbox
     from grotte._core.uploads import AsyncStreamEntry
+    from grotte._core.watch import AsyncWatchHandle
+    from grotte._proto.git import GitParams
+    from grotte._proto.signature import Signature, get_signature
     from grotte._sync.command_handle import CommandHandle
     from grotte._sync.commands import Commands
     from grotte._sync.downloads import FileStreamReader
     from grotte._sync.filesystem import Filesystem
-    from grotte._sync.paginator import SandboxPaginator
+    from grotte._sync.git import Git
+    from grotte._sync.paginator import SandboxPaginator, SnapshotPaginator
+    from grotte._sync.pty import Pty
+    from grotte._sync.pty_handle import PtyHandle
     from grotte._sync.sandbox import Sandbox
     from grotte._sync.uploads import StreamEntry
+    from grotte._sync.watch import WatchHandle
     from grotte.config import ApiParams, ConnectionConfig
     from grotte.errors import (
         ApiUnreachableException,
@@ -67,7 +77,12 @@ if TYPE_CHECKING:
         ALL_TRAFFIC,
         CommandResult,
         EntryInfo,
+        FilesystemEvent,
+        FilesystemEventType,
         FileType,
+        GitBranches,
+        GitFileStatus,
+        GitStatus,
         ProcessInfo,
         PtyOutput,
         PtySize,
@@ -81,6 +96,7 @@ if TYPE_CHECKING:
         SnapshotInfo,
         Stderr,
         Stdout,
+        TransferProgress,
         Username,
         WriteEntry,
         WriteInfo,
@@ -93,16 +109,26 @@ _HOMES = {
     "_core.commands": ("AsyncCommands",),
     "_core.downloads": ("AsyncFileStreamReader",),
     "_core.filesystem": ("AsyncFilesystem",),
-    "_core.paginator": ("AsyncSandboxPaginator",),
+    "_core.git": ("AsyncGit",),
+    "_core.paginator": ("AsyncSandboxPaginator", "AsyncSnapshotPaginator"),
+    "_core.pty": ("AsyncPty",),
+    "_core.pty_handle": ("AsyncPtyHandle",),
     "_core.sandbox": ("AsyncSandbox",),
     "_core.uploads": ("AsyncStreamEntry",),
+    "_core.watch": ("AsyncWatchHandle",),
+    "_proto.git": ("GitParams",),
+    "_proto.signature": ("Signature", "get_signature"),
     "_sync.command_handle": ("CommandHandle",),
     "_sync.commands": ("Commands",),
     "_sync.downloads": ("FileStreamReader",),
     "_sync.filesystem": ("Filesystem",),
-    "_sync.paginator": ("SandboxPaginator",),
+    "_sync.git": ("Git",),
+    "_sync.paginator": ("SandboxPaginator", "SnapshotPaginator"),
+    "_sync.pty": ("Pty",),
+    "_sync.pty_handle": ("PtyHandle",),
     "_sync.sandbox": ("Sandbox",),
     "_sync.uploads": ("StreamEntry",),
+    "_sync.watch": ("WatchHandle",),
     "config": ("ApiParams", "ConnectionConfig"),
     "errors": (
         "ApiUnreachableException",
@@ -136,6 +162,11 @@ _HOMES = {
         "CommandResult",
         "EntryInfo",
         "FileType",
+        "FilesystemEvent",
+        "FilesystemEventType",
+        "GitBranches",
+        "GitFileStatus",
+        "GitStatus",
         "ProcessInfo",
         "PtyOutput",
         "PtySize",
@@ -149,6 +180,7 @@ _HOMES = {
         "SnapshotInfo",
         "Stderr",
         "Stdout",
+        "TransferProgress",
         "Username",
         "WriteEntry",
         "WriteInfo",
@@ -164,9 +196,14 @@ __all__ = [
     "AsyncCommands",
     "AsyncFileStreamReader",
     "AsyncFilesystem",
+    "AsyncGit",
+    "AsyncPty",
+    "AsyncPtyHandle",
     "AsyncSandbox",
     "AsyncSandboxPaginator",
+    "AsyncSnapshotPaginator",
     "AsyncStreamEntry",
+    "AsyncWatchHandle",
     "AuthenticationException",
     "BuildException",
     "CommandExitException",
@@ -181,7 +218,14 @@ __all__ = [
     "FileType",
     "FileUploadException",
     "Filesystem",
+    "FilesystemEvent",
+    "FilesystemEventType",
+    "Git",
     "GitAuthException",
+    "GitBranches",
+    "GitFileStatus",
+    "GitParams",
+    "GitStatus",
     "GitUpstreamException",
     "GrotteException",
     "GuestUnresponsiveException",
@@ -190,6 +234,8 @@ __all__ = [
     "NotFoundException",
     "OutputHandler",
     "ProcessInfo",
+    "Pty",
+    "PtyHandle",
     "PtyOutput",
     "PtySize",
     "RateLimitException",
@@ -207,19 +253,24 @@ __all__ = [
     "SandboxState",
     "SandboxUnreachableException",
     "ServiceBusyException",
+    "Signature",
     "SnapshotInfo",
+    "SnapshotPaginator",
     "Stderr",
     "Stdout",
     "StreamEntry",
     "TemplateException",
     "TimeoutException",
+    "TransferProgress",
     "Username",
     "VolumeException",
     "VolumeNotFoundException",
     "VolumePathNotFoundException",
+    "WatchHandle",
     "WriteEntry",
     "WriteInfo",
     "__version__",
+    "get_signature",
 ]
 
 

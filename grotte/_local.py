@@ -105,6 +105,15 @@ def engine_log() -> Path:
     return runtime_dir() / _LOG
 
 
+def last_words() -> str:
+    """The last line of the engine's log: for an engine that ended without a reason, the reason."""
+    try:
+        lines = engine_log().read_text(errors="replace").split("\n")
+    except OSError:
+        return "it left no log"
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it left an empty log")
+
+
 def read_address() -> EngineAddress | None:
     """The engine's address as it was last published; whether it still answers is for the caller to try."""
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 from urllib.parse import urlsplit
 
 from grotte._proto import arguments
+from grotte._proto.proxy import parse_proxy
 from grotte._version import __version__
 from grotte.errors import AuthenticationException, InvalidArgumentException
 
@@ -32,7 +33,7 @@ ENVD_PORT = 49983
 DEBUG_API_URL = "http://localhost:3000"
 LOCAL = "local"
 #: What the `engine` extra brings.
-ENGINE_MODULES = ("granian", "python_multipart")
+ENGINE_MODULES = ("granian", "h11", "python_multipart", "wsproto")
 #: E2B's own domains, where all sandboxes are reached through one host.
 SHARED_HOST_DOMAINS = frozenset(
     {"e2b.app", "e2b.dev", "e2b.pro", "e2b-staging.dev", "e2b-tango.dev", "e2b-juliett.dev", "foxtrot-2.e2b.dev"}
@@ -50,7 +51,8 @@ class ApiParams(TypedDict, total=False):
         api_url: The control plane, or ``"local"`` for the engine on this machine. Default: ``GROTTE_API_URL``, else
             ``https://api.{domain}``.
         debug: Talk to a control plane and a sandbox agent on localhost. Default: ``GROTTE_DEBUG``.
-        proxy: The URL of a proxy.
+        proxy: The URL of a proxy for all requests: http, https or socks5, with credentials if need be. Default: what
+            ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say.
         sandbox_url: One URL for all sandboxes. Default: ``GROTTE_SANDBOX_URL``.
     """
 
@@ -76,6 +78,7 @@ class ConnectionConfig:
         request_timeout: How long one request may take, in seconds; None for no limit.
         headers: Additional headers of every request.
         debug: Whether there is no control plane and one agent on localhost.
+        proxy: The URL of a proxy for all requests; never part of the representation.
     """
 
     api_url: str
@@ -85,6 +88,7 @@ class ConnectionConfig:
     request_timeout: float | None = DEFAULT_REQUEST_TIMEOUT
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     debug: bool = False
+    proxy: str | None = field(default=None, repr=False)
 
     @classmethod
     def resolve(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ApiParams]) -> Self:
@@ -120,6 +124,7 @@ class ConnectionConfig:
             request_timeout=_request_timeout(options.get("request_timeout"), DEFAULT_REQUEST_TIMEOUT),
             headers=MappingProxyType(arguments.headers(options.get("headers"))),
             debug=debug,
+            proxy=_proxy(options),
         )
 
     def override(self, **options: Unpack[ApiParams]) -> Self:
@@ -148,6 +153,7 @@ class ConnectionConfig:
             domain=domain,
             sandbox_url=arguments.url(sandbox_url, "sandbox_url") if sandbox_url else self.sandbox_url,
             debug=self.debug if debug is None else debug,
+            proxy=_proxy(options) or self.proxy,
         )
 
     @property
@@ -156,8 +162,8 @@ class ConnectionConfig:
         return self.api_url == LOCAL
 
     def located(self, api_url: str, api_key: str) -> Self:
-        """The same with the address of the engine on this machine."""
-        return replace(self, api_url=api_url, api_key=api_key, sandbox_url=self.sandbox_url or api_url)
+        """The same with the address of the engine on this machine, to which no proxy leads."""
+        return replace(self, api_url=api_url, api_key=api_key, sandbox_url=self.sandbox_url or api_url, proxy=None)
 
     def timeout(self, request_timeout: float | None = None) -> float | None:
         """The time limit of one request in seconds: the call's own, else the configured one; None for none."""
@@ -197,6 +203,16 @@ class ConnectionConfig:
         if where in SHARED_HOST_DOMAINS:
             return f"https://sandbox.{where}"
         return f"https://{self.sandbox_host(sandbox_id, domain, ENVD_PORT)}"
+
+    def files_url(self, sandbox_id: str, domain: str | None, *, signed: bool) -> str:
+        """Where file URLs of a sandbox start, which any program may fetch: they carry no header that says which."""
+        explicit = self.sandbox_url is not None and self.sandbox_url != self.api_url
+        at_hand = domain is None and urlsplit(self.api_url).scheme == "http"
+        scheme = self.port_scheme(domain)
+        # an engine at hand finds the sandbox by the signature, and names below localhost do not resolve everywhere
+        if explicit or self.debug or (signed and (at_hand or scheme == "http")) or (at_hand and scheme == "https"):
+            return self.envd_url(sandbox_id, domain)
+        return f"{scheme}://{self.sandbox_host(sandbox_id, domain, ENVD_PORT)}"
 
 
 NO_KEY = (
@@ -245,12 +261,17 @@ def _request_timeout(value: float | None, default: float | None) -> float | None
     return default if value is None else arguments.seconds(value, "request_timeout")
 
 
+def _proxy(options: ApiParams) -> str | None:
+    url = options.get("proxy")
+    if url is not None:
+        parse_proxy(url)
+    return url
+
+
 def _check_names(options: ApiParams) -> None:
     unknown = sorted(options.keys() - ApiParams.__annotations__.keys())
     if unknown:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
-    if options.get("proxy") is not None:
-        raise InvalidArgumentException("proxy= is not supported by this version's transport")
 
 
 TextOption = Literal["api_key", "domain", "api_url", "sandbox_url"]

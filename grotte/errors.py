@@ -115,11 +115,19 @@ class CommandExitException(SandboxException, CommandResult):
     """
 
     def __init__(
-        self, stderr: str, stdout: str, exit_code: int, error: str | None = None, sandbox_id: str | None = None
+        self,
+        stderr: str,
+        stdout: str,
+        exit_code: int,
+        error: str | None = None,
+        sandbox_id: str | None = None,
+        stdout_dropped: int = 0,
+        stderr_dropped: int = 0,
     ) -> None:
         # the arguments are kept as `args`, so that the exception survives pickling
-        super().__init__(stderr, stdout, exit_code, error, sandbox_id, sandbox_id=sandbox_id)
-        CommandResult.__init__(self, stderr=stderr, stdout=stdout, exit_code=exit_code, error=error)
+        dropped = (stdout_dropped, stderr_dropped)
+        super().__init__(stderr, stdout, exit_code, error, sandbox_id, *dropped, sandbox_id=sandbox_id)
+        CommandResult.__init__(self, stderr, stdout, exit_code, error, *dropped)
 
     # an exception is equal to itself alone, whatever the dataclass would say
     __eq__ = object.__eq__

@@ -29,12 +29,16 @@ class CommandResult:
         stdout: The same of stdout.
         exit_code: 0 for success; -1 when a signal ended it.
         error: How it ended when not with 0, such as ``"exit status 2"`` or ``"signal: killed"``.
+        stdout_dropped: How many characters `max_output` left out at the beginning of `stdout`.
+        stderr_dropped: The same of `stderr`.
     """
 
     stderr: str
     stdout: str
     exit_code: int
     error: str | None = None
+    stdout_dropped: int = 0
+    stderr_dropped: int = 0
 
 
 @dataclass
@@ -117,11 +121,135 @@ class EntryInfo(WriteInfo):
     symlink_target: str | None = None
 
 
+class FilesystemEventType(Enum):
+    """What happened to an entry of the file system."""
+
+    CHMOD = "chmod"
+    CREATE = "create"
+    REMOVE = "remove"
+    RENAME = "rename"
+    WRITE = "write"
+
+
+@dataclass
+class FilesystemEvent:
+    """Something that happened below a watched directory.
+
+    A rename is two events: RENAME of the old name, then CREATE of the new one.
+
+    Attributes:
+        name: The path relative to the watched directory; ``"."`` for itself.
+        type: What happened.
+        entry: What was there afterwards, if the watch was to tell and there was something.
+    """
+
+    name: str
+    type: FilesystemEventType
+    entry: EntryInfo | None = None
+
+
+@dataclass(frozen=True)
+class TransferProgress:
+    """How far an upload or download is; for a directory, in terms of the archive that it travels as.
+
+    Attributes:
+        transferred: Bytes so far.
+        total: Bytes in the end.
+    """
+
+    transferred: int
+    total: int
+
+
 class WriteEntry(TypedDict):
     """One file for `write_files`."""
 
     path: str
     data: str | bytes | IO[bytes] | IO[str]
+
+
+# -- git ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class GitFileStatus:
+    """A file that git has something to say about.
+
+    Attributes:
+        name: Its path, from the top of the repository.
+        status: ``"modified"``, ``"added"``, ``"deleted"``, ``"renamed"``, ``"copied"``, ``"typechange"``,
+            ``"untracked"``, ``"conflict"`` or ``"unknown"``.
+        index_status: What is staged, as git's letter; a space for nothing.
+        working_tree_status: What is not staged, likewise.
+        staged: Whether something is staged.
+        renamed_from: Its former path.
+    """
+
+    name: str
+    status: str
+    index_status: str
+    working_tree_status: str
+    staged: bool
+    renamed_from: str | None = None
+
+
+@dataclass
+class GitStatus:
+    """The state of a repository.
+
+    Attributes:
+        current_branch: The branch, also one without commits; None if HEAD is detached.
+        upstream: What the branch follows, such as ``"origin/main"``.
+        ahead: How many commits upstream has not.
+        behind: How many commits upstream has besides.
+        detached: Whether HEAD is on no branch.
+        file_status: The files that are changed, staged or not tracked.
+    """
+
+    current_branch: str | None
+    upstream: str | None
+    ahead: int
+    behind: int
+    detached: bool
+    file_status: list[GitFileStatus]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to commit and nothing untracked."""
+        return not self.file_status
+
+    @property
+    def has_changes(self) -> bool:
+        """The opposite of `is_clean`."""
+        return bool(self.file_status)
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether something is staged."""
+        return any(file.staged for file in self.file_status)
+
+    @property
+    def has_untracked(self) -> bool:
+        """Whether there are files that git does not know."""
+        return any(file.status == "untracked" for file in self.file_status)
+
+    @property
+    def has_conflicts(self) -> bool:
+        """Whether a merge waits for decisions."""
+        return any(file.status == "conflict" for file in self.file_status)
+
+
+@dataclass
+class GitBranches:
+    """The local branches of a repository.
+
+    Attributes:
+        branches: Their names.
+        current_branch: The one that is checked out; None if there is none yet, or HEAD is detached.
+    """
+
+    branches: list[str]
+    current_branch: str | None
 
 
 # -- sandboxes ---------------------------------------------------------------------------------------------------

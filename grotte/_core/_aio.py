@@ -11,16 +11,20 @@ import contextlib
 import inspect
 import os
 import socket
-import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
+
+from grotte._core._aio_waits import Event as Event
+from grotte._core._aio_waits import SocketWaiter as SocketWaiter
+from grotte._core._aio_waits import on_trio
+from grotte._core._aio_waits import socket_waiter as socket_waiter
 
 if TYPE_CHECKING:
     import ssl
@@ -36,50 +40,19 @@ OutputHandler: TypeAlias = Callable[[T], Awaitable[None] | None]
 #: Whether all that run in one turn of the event loop leave it to the reader to send what they queued: one system
 #: call for all. Threads have no turns, and waking the reader costs as much as sending.
 WRITES_IN_TURNS = True
+#: Watches of directories stream their events; in sync they are asked for them.
+STREAMS_WATCHES = True
 #: How long one address gets before the next one is tried beside it (RFC 8305).
 STAGGER = 0.25
 
 
 def clock() -> float:
     """Monotonic seconds on the clock that deadlines are measured with."""
-    return anyio.current_time() if _on_trio() else asyncio.get_running_loop().time()
-
-
-def _on_trio() -> bool:
-    """Which of the two runs this; asked often, so without anyio's detour."""
-    trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_task())
+    return anyio.current_time() if on_trio() else asyncio.get_running_loop().time()
 
 
 async def sleep(seconds: float) -> None:
     await anyio.sleep(seconds)
-
-
-class Event:
-    """A flag that one or many tasks wait for."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        # On asyncio its own event, which costs a third of anyio's.
-        running = asyncio._get_running_loop()  # noqa: SLF001 - documented for frameworks; the public one raises
-        here = running is not None and not _on_trio()
-        self._event = asyncio.Event() if here else anyio.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-    async def wait(self, deadline: float | None = None) -> bool:
-        """Wait until the flag is set; False when the deadline passed first."""
-        if deadline is None:
-            await self._event.wait()
-            return True
-        with deadline_scope(deadline):
-            await self._event.wait()
-        return self._event.is_set()
 
 
 class Lock:
@@ -92,6 +65,13 @@ class Lock:
 
     def __exit__(self, *exception: object) -> None:
         return None
+
+    def acquire(self, *, blocking: bool) -> bool:
+        """Take it; here nobody else ever has it."""
+        return True
+
+    def release(self) -> None:
+        """Let it go."""
 
 
 def shield(seconds: float) -> AbstractContextManager[object]:
@@ -165,117 +145,31 @@ class deadline_scope:  # noqa: N801 - used as a function, like anyio.move_on_aft
         await anyio.lowlevel.checkpoint()
 
 
-class SocketWaiter(Protocol):
-    """Waits on one socket for one task at a time; another task may `wake` it."""
-
-    async def wait(self, write: bool, deadline: float | None) -> bool:
-        """Wait until readable, or with `write` also until writable; False when the deadline passed first."""
-
-    def wake(self) -> None:
-        """Make a wait in progress return early."""
-
-    def close(self) -> None:
-        """Forget the socket; call it before the socket is closed."""
+class _Expired(Exception):
+    """Unwinds to the deadline_watch whose deadline passed, its only argument."""
 
 
-def socket_waiter(sock: socket.socket) -> SocketWaiter:
-    """The waiter for the running event loop."""
-    return _TrioWaiter(sock) if _on_trio() else _AsyncioWaiter(sock)
+class deadline_watch(deadline_scope):  # noqa: N801 - as above
+    """A deadline that all waits inside observe themselves, at a third of the price: it interrupts nothing."""
 
+    __slots__ = ()
 
-class _AsyncioWaiter:
-    """Keeps the socket registered between waits, which saves two system calls a wait."""
+    def __init__(self, deadline: float | None) -> None:
+        self.deadline = self.step = deadline
+        self.expired = False
 
-    __slots__ = ("_fd", "_future", "_loop", "_reading", "_writing")
+    def __enter__(self) -> Self:
+        return self
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._fd = sock.fileno()
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[bool] | None = None
-        self._reading = self._writing = False
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.expired = isinstance(error, _Expired) and error.args[0] is self
+        return self.expired
 
-    async def wait(self, write: bool, deadline: float | None) -> bool:
-        future: asyncio.Future[bool] = self._loop.create_future()
-        self._future = future
-        if not self._reading:
-            self._loop.add_reader(self._fd, self._on_readable)
-            self._reading = True
-        if write and not self._writing:
-            self._loop.add_writer(self._fd, self._on_writable)
-            self._writing = True
-        timer = None if deadline is None else self._loop.call_at(deadline, self._finish, False)
-        try:
-            return await future
-        finally:
-            self._future = None
-            if timer is not None:
-                timer.cancel()
-
-    def _finish(self, ready: bool) -> bool:
-        if self._future is None or self._future.done():
-            return False
-        self._future.set_result(ready)
-        return True
-
-    def _on_readable(self) -> None:
-        if not self._finish(True):
-            self._loop.remove_reader(self._fd)
-            self._reading = False
-
-    def _on_writable(self) -> None:
-        self._loop.remove_writer(self._fd)
-        self._writing = False
-        self._finish(True)
-
-    def wake(self) -> None:
-        self._finish(True)
-
-    def close(self) -> None:
-        self._finish(True)
-        if not self._loop.is_closed():
-            if self._reading:
-                self._loop.remove_reader(self._fd)
-            if self._writing:
-                self._loop.remove_writer(self._fd)
-        self._reading = self._writing = False
-
-
-class _TrioWaiter:
-    __slots__ = ("_scope", "_socket")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._scope: anyio.CancelScope | None = None
-
-    async def wait(self, write: bool, deadline: float | None) -> bool:
-        woken = False
-        with anyio.CancelScope() as self._scope:
-            if deadline is not None:
-                self._scope.deadline = deadline
-            if write:
-                await self._wait_both()
-            else:
-                await anyio.wait_readable(self._socket)
-            woken = True
-        self._scope = None
-        return woken or deadline is None or anyio.current_time() < deadline
-
-    async def _wait_both(self) -> None:
-        async with anyio.create_task_group() as group:
-
-            async def first(wait: Callable[[socket.socket], Awaitable[None]]) -> None:
-                await wait(self._socket)
-                group.cancel_scope.cancel()
-
-            group.start_soon(first, anyio.wait_readable)
-            group.start_soon(first, anyio.wait_writable)
-
-    def wake(self) -> None:
-        if self._scope is not None:
-            self._scope.cancel()
-
-    def close(self) -> None:
-        self.wake()
+    async def expire(self) -> None:
+        """Leave the watch; for a wait that saw the deadline pass."""
+        raise _Expired(self)
 
 
 async def wait_socket(sock: socket.socket, write: bool, deadline: float | None) -> None:
@@ -487,9 +381,10 @@ def raw_chunks(response: httpx.Response) -> AsyncIterator[bytes]:
     return cast("AsyncIterable[bytes]", response.stream).__aiter__()
 
 
-def httpx_client(verify: ssl.SSLContext, connections: int, keepalive: float) -> httpx.AsyncClient:
+def httpx_client(verify: ssl.SSLContext, connections: int, keepalive: float, proxy: str | None) -> httpx.AsyncClient:
     """The client that serves what HTTP/2 does not: HTTP/1.1-only origins, and proxies."""
     import httpx  # heavy, and most programs never need it
 
     limits = httpx.Limits(max_connections=connections, keepalive_expiry=keepalive)
-    return httpx.AsyncClient(verify=verify, limits=limits, timeout=None, http2=False)  # noqa: S113 - set per request
+    # The proxy has been chosen already: the environment is not asked again. Time limits are set per request.
+    return httpx.AsyncClient(verify=verify, limits=limits, timeout=None, http2=False, proxy=proxy, trust_env=False)  # noqa: S113

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Literal, Self
 
 from grotte._core import _aio
-from grotte._core.rpc import AsyncEventStream
+from grotte._core.event_stream import AsyncEventStream
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import CommandOutput, OutputPiece
 from grotte.errors import CommandExitException, GrotteException, SandboxException
@@ -37,10 +37,11 @@ class AsyncCommandHandle:
         self,
         commands: AsyncCommands,
         sandbox_id: str,
-        stream: AsyncEventStream,
+        stream: AsyncEventStream[ProcessEvent],
         events: list[ProcessEvent],
         *,
         check: bool,
+        max_output: int | None = None,
     ) -> None:
         start = events[0].start if events else None
         if start is None:
@@ -50,7 +51,7 @@ class AsyncCommandHandle:
         self._sandbox_id = sandbox_id
         self._stream = stream
         self._check = check
-        self._output = CommandOutput()
+        self._output = CommandOutput(max_output)
         self._lock = _aio.Lock()
         #: Set when the one that reads at the moment stops; None: nobody reads.
         self._reading: _aio.Event | None = None
@@ -165,37 +166,45 @@ class AsyncCommandHandle:
     def __aiter__(self) -> AsyncIterator[OutputPiece]:
         return AsyncPieces(self)
 
-    async def piece(self, index: int) -> OutputPiece | None:
-        """A piece of output by its number, and None after the last; every piece has been shown to the callbacks."""
-        while index >= self._called and not (self._over and self._called == len(self._output.pieces)):
+    async def piece(self, number: int) -> tuple[OutputPiece, int] | None:
+        """A piece of output by its number, or the first of those after it that are kept; and the next number.
+
+        None after the last. The callbacks have been shown every piece that is returned.
+        """
+        while number >= self._called and not (self._over and self._called == self._output.count):
             await self._step()
-        if index < len(self._output.pieces):
-            return self._output.pieces[index]
+        number = max(number, self._output.first)
+        if number < self._output.count:
+            return self._output.piece(number), number + 1
         if self._failure is not None:
             raise self._failure
         return None
 
-    async def _step(self) -> None:
-        """Read the next events, or wait until whoever does that stops."""
+    async def _step(self, deadline: float | None = None) -> None:
+        """Read the next events, or wait until whoever does that stops; no longer than until the deadline."""
         with self._lock:
             other = self._reading
             done = other or _aio.Event()
             self._reading = done
         if other is not None:
-            await other.wait(None)
+            await other.wait(deadline)
             return
         try:
-            if self._called < len(self._output.pieces):
+            if self._called < self._output.count:
                 await self._call_back()
             elif not self._over:
-                await self._read()
+                await self._read(deadline)
         finally:
             self._reading = None
             done.set()
 
-    async def _read(self) -> None:
+    async def _read(self, deadline: float | None) -> None:
+        # whoever reads has seen what is here; only others that lag behind can miss what is dropped
+        self._output.trim(self._called)
         try:
-            events = await self._stream.receive()
+            events = await self._stream.receive(deadline)
+        except TimeoutError:
+            return
         except GrotteException as error:
             self._fail(error)
         else:
@@ -207,8 +216,8 @@ class AsyncCommandHandle:
 
     async def _call_back(self) -> None:
         """Show the callbacks what they have not seen; one that fails or is cancelled does not see it again."""
-        while self._called < len(self._output.pieces):
-            stdout, stderr, _ = self._output.pieces[self._called]
+        while self._called < self._output.count:
+            stdout, stderr, _ = self._output.piece(self._called)
             self._called += 1
             if stdout is not None and self._on_stdout is not None:
                 await _aio.call(self._on_stdout, stdout)
@@ -234,9 +243,10 @@ class AsyncCommandHandle:
         assert end is not None
         stdout, stderr = output.stdout.text(), output.stderr.text()
         error = end.error or (None if end.exit_code == 0 else end.status or None)
+        dropped = (output.stdout.dropped, output.stderr.dropped)
         if check and end.exit_code != 0:
-            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id)
-        return CommandResult(stderr=stderr, stdout=stdout, exit_code=end.exit_code, error=error)
+            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id, *dropped)
+        return CommandResult(stderr, stdout, end.exit_code, error, *dropped)
 
 
 class AsyncPieces:
@@ -250,10 +260,10 @@ class AsyncPieces:
         return self
 
     async def __anext__(self) -> OutputPiece:
-        piece = await self._handle.piece(self._next)
-        if piece is None:
+        found = await self._handle.piece(self._next)
+        if found is None:
             raise StopAsyncIteration
-        self._next += 1
+        piece, self._next = found
         return piece
 
 
@@ -288,10 +298,10 @@ class AsyncTextChunks:
 
     async def __anext__(self) -> str:
         while True:
-            piece = await self._handle.piece(self._next)
-            if piece is None:
+            found = await self._handle.piece(self._next)
+            if found is None:
                 raise StopAsyncIteration
-            self._next += 1
+            piece, self._next = found
             text = piece[self._which]
             if isinstance(text, str):
                 return text

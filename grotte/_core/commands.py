@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from base64 import b64encode
 from typing import Literal, overload
 
 from grotte._core import _aio
 from grotte._core.command_handle import AsyncCommandHandle
-from grotte._core.rpc import AsyncEnvd, AsyncEventStream
+from grotte._core.command_input import AsyncFeeder
+from grotte._core.event_stream import AsyncEventStream, process_event
+from grotte._core.rpc import AsyncEnvd
 from grotte._dual import accepts_old_names
 from grotte._proto import arguments
 from grotte._proto.messages import (
@@ -24,8 +27,8 @@ from grotte._proto.messages import (
     SendSignalRequest,
     StartRequest,
 )
-from grotte._proto.versions import STDIN_FLAG, at_least
-from grotte.errors import InvalidArgumentException, NotFoundException, TimeoutException
+from grotte._proto.versions import CLOSE_STDIN, STDIN_FLAG, at_least
+from grotte.errors import InvalidArgumentException, NotFoundException, SandboxException, TimeoutException
 from grotte.models import CommandResult, ProcessInfo, Stderr, Stdout, Username
 
 #: How long a command may run unless the caller says otherwise, in seconds.
@@ -58,11 +61,12 @@ class AsyncCommands:
         cwd: str | None = None,
         on_stdout: _aio.OutputHandler[Stdout] | None = None,
         on_stderr: _aio.OutputHandler[Stderr] | None = None,
-        stdin: bool | None = None,
+        stdin: bool | str | bytes | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
         request_timeout: float | None = None,
         *,
         check: bool = True,
+        max_output: int | None = None,
     ) -> CommandResult: ...
     @overload
     async def run(
@@ -74,11 +78,12 @@ class AsyncCommands:
         cwd: str | None = None,
         on_stdout: _aio.OutputHandler[Stdout] | None = None,
         on_stderr: _aio.OutputHandler[Stderr] | None = None,
-        stdin: bool | None = None,
+        stdin: bool | str | bytes | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
         request_timeout: float | None = None,
         *,
         check: bool = True,
+        max_output: int | None = None,
     ) -> AsyncCommandHandle: ...
     @overload
     async def run(
@@ -90,11 +95,12 @@ class AsyncCommands:
         cwd: str | None = None,
         on_stdout: _aio.OutputHandler[Stdout] | None = None,
         on_stderr: _aio.OutputHandler[Stderr] | None = None,
-        stdin: bool | None = None,
+        stdin: bool | str | bytes | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
         request_timeout: float | None = None,
         *,
         check: bool = True,
+        max_output: int | None = None,
     ) -> CommandResult | AsyncCommandHandle: ...
     @accepts_old_names(cmd="command")
     async def run(
@@ -106,11 +112,12 @@ class AsyncCommands:
         cwd: str | None = None,
         on_stdout: _aio.OutputHandler[Stdout] | None = None,
         on_stderr: _aio.OutputHandler[Stderr] | None = None,
-        stdin: bool | None = None,
+        stdin: bool | str | bytes | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
         request_timeout: float | None = None,
         *,
         check: bool = True,
+        max_output: int | None = None,
     ) -> CommandResult | AsyncCommandHandle:
         """Run a command line in a login shell, and wait for its end unless `background` is set.
 
@@ -126,10 +133,13 @@ class AsyncCommands:
             cwd: Where; relative paths start at the user's home, which is the default.
             on_stdout: Called with each piece of text of stdout as it arrives.
             on_stderr: The same of stderr.
-            stdin: Give it a stdin for `send_stdin`; otherwise it is empty.
+            stdin: What it reads from its stdin: text (sent as UTF-8) or bytes. True: what `send_stdin` sends. None or
+                False: nothing.
             timeout: How long it may run, in seconds; then it is killed. 0 or None: as long as it likes.
             request_timeout: How long its start may take, in seconds.
             check: Raise if it exits with another code than 0.
+            max_output: How many characters of stdout and of stderr are kept, the last ones; the result says how many
+                were dropped. Callbacks, and an iteration that keeps up, see all. Default: everything is kept.
 
         Returns:
             The result, or the handle of a command in the background.
@@ -144,12 +154,15 @@ class AsyncCommands:
             result = await sandbox.commands.run("ls -l /", on_stdout=print)
             ```
         """
-        request = self._start_request(command, envs, cwd, stdin)
-        limit = arguments.seconds(timeout, "timeout")
+        data = None if stdin is None or isinstance(stdin, bool) else self._stdin_data(stdin, background)
+        request = self._start_request(command, envs, cwd, data is not None or bool(stdin))
+        limit, kept = arguments.seconds(timeout, "timeout"), _output_limit(max_output)
         user = None if user is None else arguments.user_name(user)
-        handle = await self._open("process.Process/Start", request, user, limit, request_timeout, check)
+        handle = await self._open("process.Process/Start", request, user, limit, request_timeout, check, kept)
         handle.add_callbacks(on_stdout, on_stderr)
-        return handle if background else await self._finish(handle)
+        if background:
+            return handle
+        return await self._finish(handle) if data is None else await self._feed(handle, data, limit)
 
     async def connect(
         self,
@@ -160,6 +173,7 @@ class AsyncCommands:
         on_stderr: _aio.OutputHandler[Stderr] | None = None,
         *,
         check: bool = True,
+        max_output: int | None = None,
     ) -> AsyncCommandHandle:
         """Attach to a running command; its output from now on arrives here, too.
 
@@ -170,13 +184,14 @@ class AsyncCommands:
             on_stdout: As for `run`.
             on_stderr: As for `run`.
             check: As for `run`, for the handle's `wait`.
+            max_output: As for `run`.
 
         Raises:
             NotFoundException: there is no such command.
         """
         request = ConnectRequest(process=_selector(pid))
-        limit = arguments.seconds(timeout, "timeout")
-        handle = await self._open("process.Process/Connect", request, None, limit, request_timeout, check)
+        limit, kept = arguments.seconds(timeout, "timeout"), _output_limit(max_output)
+        handle = await self._open("process.Process/Connect", request, None, limit, request_timeout, check, kept)
         handle.add_callbacks(on_stdout, on_stderr)
         return handle
 
@@ -231,11 +246,7 @@ class AsyncCommands:
             SandboxException: its stdin is closed, or it has none.
         """
         process = _selector(pid)
-        if isinstance(data, str):
-            data = data.encode(errors="surrogateescape")
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise InvalidArgumentException(f"data must be str or bytes, not {type(data).__name__}")
-        text = b64encode(data).decode()
+        text = b64encode(arguments.input_bytes(data)).decode()
         message = SendInputRequest(process=process, input=ProcessInput(stdin=text))
         await self._call("SendInput", message, request_timeout)
 
@@ -258,11 +269,15 @@ class AsyncCommands:
             f"process.Process/{method}", message, Empty, request_timeout=request_timeout, idempotent=idempotent
         )
 
-    def _start_request(
-        self, command: str, envs: dict[str, str] | None, cwd: str | None, stdin: bool | None
-    ) -> StartRequest:
-        if stdin is not None and not isinstance(stdin, bool):
-            raise InvalidArgumentException("stdin must be a bool; send data with send_stdin() of the handle")
+    def _stdin_data(self, stdin: str | bytes, background: bool | None) -> bytes:
+        data = arguments.input_bytes(stdin)
+        if background:
+            raise InvalidArgumentException("data for a command in the background: pass stdin=True, then send_stdin()")
+        if not at_least(self._envd.version, CLOSE_STDIN):
+            raise SandboxException("its agent is too old to close the stdin of a command: build the template anew")
+        return data
+
+    def _start_request(self, command: str, envs: dict[str, str] | None, cwd: str | None, stdin: bool) -> StartRequest:
         return StartRequest(
             process=ProcessConfig(
                 cmd=SHELL,
@@ -271,7 +286,7 @@ class AsyncCommands:
                 cwd=None if cwd is None else arguments.text(cwd, "cwd"),
             ),
             # always said where it is understood: the default of servers is an open pipe
-            stdin=bool(stdin) if at_least(self._envd.version, STDIN_FLAG) else None,
+            stdin=stdin if at_least(self._envd.version, STDIN_FLAG) else None,
         )
 
     async def _open(
@@ -282,11 +297,26 @@ class AsyncCommands:
         timeout: float | None,
         request_timeout: float | None,
         check: bool,
+        max_output: int | None,
     ) -> AsyncCommandHandle:
         request = self._envd.stream_request(method, message, user, timeout)
-        stream = AsyncEventStream(self._envd, request, timeout)
+        stream = AsyncEventStream(self._envd, request, timeout, process_event)
         events = await stream.open(self._envd.config.timeout(request_timeout))
-        return AsyncCommandHandle(self, self._envd.sandbox_id, stream, events, check=check)
+        return AsyncCommandHandle(self, self._envd.sandbox_id, stream, events, check=check, max_output=max_output)
+
+    async def _feed(self, handle: AsyncCommandHandle, data: bytes, timeout: float | None) -> CommandResult:
+        """Write its stdin while its output is read, so that neither side waits for the other for ever."""
+        feeder = AsyncFeeder(handle, data, timeout)
+        results: builtins.list[CommandResult] = []
+        async with _aio.open_nursery() as nursery:
+            nursery.start_soon(feeder.feed)
+            try:
+                results.append(await self._finish(handle))
+            except SandboxException:
+                if feeder.failure is not None:
+                    raise feeder.failure from None
+                raise
+        return results[0]
 
     async def _finish(self, handle: AsyncCommandHandle) -> CommandResult:
         """Wait for a command that belongs to this call, and so ends with it."""
@@ -305,6 +335,10 @@ class AsyncCommands:
     async def _abandon(self, handle: AsyncCommandHandle) -> None:
         with _aio.shield(KILL_SECONDS):
             await handle.abandon()
+
+
+def _output_limit(max_output: int | None) -> int | None:
+    return None if max_output is None else arguments.whole(max_output, "max_output", 0, sys.maxsize)
 
 
 def _selector(pid: int) -> ProcessSelector:

@@ -24,6 +24,7 @@ class Request:
         lane: Bulk bodies travel on connections of their own.
         coalesce: Which other hosts' connections it may use.
         idempotent: It may be sent again even if the server may have acted on it. GET and HEAD always may.
+        proxy: The URL of the proxy to use; None: the transport's.
         taken: Pieces of the body are gone; set by the transport.
     """
 
@@ -36,6 +37,7 @@ class Request:
     lane: Lane = "rpc"
     coalesce: Coalesce = "off"
     idempotent: bool = False
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
     taken: bool = field(default=False, init=False, repr=False)
 
 

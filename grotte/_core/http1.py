@@ -1,9 +1,8 @@
-"""HTTP/1.1-only origins, and those behind a proxy, served by httpx behind the transport's interface."""
+"""HTTP/1.1-only origins, and proxies that forward requests, served by httpx behind the transport's interface."""
 
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from grotte._core.exchange import Request
 from grotte._core.http2.response import late
 from grotte._proto.http import Headers, Response
 from grotte._proto.options import TransportOptions, earliest
+from grotte._proto.proxy import Proxy
 from grotte._proto.transport_errors import (
     ConnectFailed,
     ConnectionLost,
@@ -30,17 +30,19 @@ Place = tuple[str, str, int]
 
 
 class AsyncHttp1:
-    """One httpx client, made when it is first needed, and the memory of who needs it."""
+    """An httpx client for each proxy, made when it is first needed, and the memory of who needs it."""
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
-        self._client: _aio.HttpxClient | None = None
+        self._clients: dict[Proxy | None, _aio.HttpxClient] = {}
         self._lock = _aio.Lock()
         self._until: dict[Place, float] = {}
         self._closed = False
 
-    def serves(self, place: Place) -> bool:
-        """Whether requests for a place go here."""
+    def serves(self, place: Place, request: Request, proxy: Proxy | None) -> bool:
+        """Whether a request for a place goes here."""
+        if proxy is not None and not proxy.tunnels(request.origin):
+            return True
         until = self._until.get(place)
         return until is not None and _aio.clock() < until
 
@@ -49,24 +51,31 @@ class AsyncHttp1:
         self._until[place] = float("inf") if forever else _aio.clock() + self._options.http1_memory
 
     async def aclose(self) -> None:
-        """Close the client, if there is one."""
+        """Close the clients, if there are any."""
         self._closed = True
-        if self._client is not None:
-            await self._client.aclose()
+        for client in list(self._clients.values()):
+            await client.aclose()
 
-    async def fetch(self, place: Place, request: Request, deadline: float | None) -> Response:
+    async def fetch(
+        self, place: Place, request: Request, deadline: float | None, proxy: Proxy | None = None
+    ) -> Response:
         """One attempt; see `AsyncTransport.fetch`."""
-        async with self.stream(place, request, deadline, None) as response:
+        async with self.stream(place, request, deadline, None, proxy) as response:
             content = await response.aread()
             return Response(response.status, response.headers, content)
 
     @asynccontextmanager
     async def stream(
-        self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None
+        self,
+        place: Place,
+        request: Request,
+        deadline: float | None,
+        idle_timeout: float | None,
+        proxy: Proxy | None = None,
     ) -> AsyncIterator[AsyncHttp1Response]:
         """One attempt; see `AsyncTransport.stream`."""
         outgoing = self._outgoing(request, deadline, idle_timeout)
-        client = self._make_client()
+        client = self._make_client(proxy)
         response: httpx.Response | None = None
         try:
             with _aio.deadline_scope(deadline) as scope, translated(idle_timeout):
@@ -82,15 +91,17 @@ class AsyncHttp1:
                 with _aio.shield(1.0), contextlib.suppress(TransportError), translated(None):
                     await response.aclose()
 
-    def _make_client(self) -> _aio.HttpxClient:
+    def _make_client(self, proxy: Proxy | None) -> _aio.HttpxClient:
         if self._closed:
             raise ConnectionLost("the transport is closed", processed=False)
         with self._lock:
-            if self._client is None:
-                context = self._options.ssl_context or ssl.create_default_context()
+            client = self._clients.get(proxy)
+            if client is None:
                 connections, keepalive = self._options.http1_connections, self._options.idle_timeout
-                self._client = _aio.httpx_client(context, connections, keepalive)
-            return self._client
+                url = None if proxy is None else proxy.url
+                client = _aio.httpx_client(self._options.make_context(), connections, keepalive, url)
+                self._clients[proxy] = client
+            return client
 
     def _outgoing(self, request: Request, deadline: float | None, idle_timeout: float | None) -> httpx.Request:
         import httpx  # heavy, and most programs never need it

@@ -5,16 +5,57 @@ from __future__ import annotations
 import builtins
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Unpack
+from typing import Generic, TypeVar, Unpack
 
 from grotte._core.api import AsyncControlPlane
-from grotte._proto.sandboxes import list_query, sandbox_info
+from grotte._proto.sandboxes import list_query, sandbox_info, snapshots_query
 from grotte.config import ApiParams, ConnectionConfig
 from grotte.errors import SandboxException
-from grotte.models import SandboxInfo, SandboxQuery
+from grotte.models import SandboxInfo, SandboxQuery, SnapshotInfo
+
+T = TypeVar("T")
 
 
-class AsyncSandboxPaginator:
+class AsyncPaginator(Generic[T]):
+    """A list: iterate over it, or take it page by page."""
+
+    def __init__(self, limit: int | None, next_token: str | None, config: ConnectionConfig) -> None:
+        self.limit = limit
+        self._config = config
+        self._has_next = True
+        self._next_token = next_token
+
+    @property
+    def has_next(self) -> bool:
+        """Whether there may be more."""
+        return self._has_next
+
+    @property
+    def next_token(self) -> str | None:
+        """Where the next page begins; None at the beginning and at the end."""
+        return self._next_token
+
+    async def next_items(self) -> builtins.list[T]:
+        """The next page.
+
+        Raises:
+            SandboxException: there is none: look at `has_next` first.
+        """
+        if not self._has_next:
+            raise SandboxException("there are no more items: look at has_next first")
+        page, token = await self._page(await AsyncControlPlane.at(self._config))
+        self._next_token = token
+        self._has_next = token is not None
+        return page
+
+    async def _page(self, api: AsyncControlPlane) -> tuple[builtins.list[T], str | None]:
+        raise NotImplementedError
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return AsyncItemIterator(self)
+
+
+class AsyncSandboxPaginator(AsyncPaginator[SandboxInfo]):
     """The sandboxes of an account: iterate over it, or take it page by page.
 
     Example:
@@ -37,51 +78,45 @@ class AsyncSandboxPaginator:
         **options: Unpack[ApiParams],
     ) -> None:
         list_query(query, limit, next_token)  # what is wrong is said here, not when the first page is asked for
+        super().__init__(limit, next_token, ConnectionConfig.resolve(**options))
         self.query = query
-        self.limit = limit
-        self._config = ConnectionConfig.resolve(**options)
-        self._has_next = True
-        self._next_token = next_token
 
-    @property
-    def has_next(self) -> bool:
-        """Whether there may be more."""
-        return self._has_next
-
-    @property
-    def next_token(self) -> str | None:
-        """Where the next page begins; None at the beginning and at the end."""
-        return self._next_token
-
-    async def next_items(self) -> builtins.list[SandboxInfo]:
-        """The next page.
-
-        Raises:
-            SandboxException: there is none: look at `has_next` first.
-        """
-        if not self._has_next:
-            raise SandboxException("there are no more items: look at has_next first")
-        api = await AsyncControlPlane.at(self._config)
+    async def _page(self, api: AsyncControlPlane) -> tuple[builtins.list[SandboxInfo], str | None]:
         page, token = await api.list_page(list_query(self.query, self.limit, self._next_token))
-        self._next_token = token
-        self._has_next = token is not None
-        return [sandbox_info(listed) for listed in page]
-
-    def __aiter__(self) -> AsyncIterator[SandboxInfo]:
-        return AsyncItemIterator(self)
+        return [sandbox_info(listed) for listed in page], token
 
 
-class AsyncItemIterator:
+class AsyncSnapshotPaginator(AsyncPaginator[SnapshotInfo]):
+    """Snapshots: iterate over it, or take it page by page as an `AsyncSandboxPaginator`."""
+
+    def __init__(
+        self,
+        sandbox_id: str | None = None,
+        limit: int | None = None,
+        next_token: str | None = None,
+        *,
+        config: ConnectionConfig,
+    ) -> None:
+        snapshots_query(sandbox_id, limit, next_token)
+        super().__init__(limit, next_token, config)
+        self.sandbox_id = sandbox_id
+
+    async def _page(self, api: AsyncControlPlane) -> tuple[builtins.list[SnapshotInfo], str | None]:
+        page, token = await api.snapshots_page(snapshots_query(self.sandbox_id, self.limit, self._next_token))
+        return [SnapshotInfo(snapshot.snapshot_id, snapshot.names) for snapshot in page], token
+
+
+class AsyncItemIterator(Generic[T]):
     """One item after the other, a page ahead at most."""
 
-    def __init__(self, paginator: AsyncSandboxPaginator) -> None:
+    def __init__(self, paginator: AsyncPaginator[T]) -> None:
         self._paginator = paginator
-        self._items: deque[SandboxInfo] = deque()
+        self._items: deque[T] = deque()
 
-    def __aiter__(self) -> AsyncIterator[SandboxInfo]:
+    def __aiter__(self) -> AsyncIterator[T]:
         return self
 
-    async def __anext__(self) -> SandboxInfo:
+    async def __anext__(self) -> T:
         while not self._items:
             if not self._paginator.has_next:
                 raise StopAsyncIteration

@@ -10,14 +10,18 @@ from typing import Self, Unpack
 from grotte._core import _aio
 from grotte._core.api import AsyncControlPlane
 from grotte._core.commands import AsyncCommands
+from grotte._core.creation import create_or_kill, fork_or_kill
 from grotte._core.filesystem import AsyncFilesystem
+from grotte._core.git import AsyncGit
 from grotte._core.paginator import AsyncSandboxPaginator
+from grotte._core.pty import AsyncPty
 from grotte._core.rpc import AsyncEnvd
 from grotte._core.sandbox_control import AsyncSandboxControl, api_of
 from grotte._dual import also_on_class
 from grotte._proto import arguments, control, failures
 from grotte._proto import sandboxes as wire
 from grotte._proto.failures import Context
+from grotte._proto.signature import Operation, file_url
 from grotte._proto.versions import MINIMUM, at_least
 from grotte.config import ApiParams, ConnectionConfig
 from grotte.errors import GrotteException, TemplateException, TimeoutException
@@ -25,12 +29,11 @@ from grotte.models import (
     SandboxLifecycle,
     SandboxNetworkOpts,
     SandboxQuery,
+    Username,
 )
 
 logger = logging.getLogger("grotte")
 
-#: How much longer a cancelled `create` waits for the answer that names the sandbox to kill, in seconds.
-CREATE_GRACE = 10.0
 #: How long leaving `async with` may take to kill, although it is cancelled.
 KILL_SECONDS = 10.0
 DEBUG_ID = "debug_sandbox_id"
@@ -60,6 +63,8 @@ class AsyncSandbox(AsyncSandboxControl):
         )
         self._commands = AsyncCommands(self._envd)
         self._filesystem = AsyncFilesystem(self._envd)
+        self._git = AsyncGit(self._commands, answer.envd_version)
+        self._pty = AsyncPty(self._envd, self._commands)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(sandbox_id={self._sandbox_id!r})"
@@ -88,6 +93,16 @@ class AsyncSandbox(AsyncSandboxControl):
     def files(self) -> AsyncFilesystem:
         """The same as `filesystem`."""
         return self._filesystem
+
+    @property
+    def pty(self) -> AsyncPty:
+        """Its terminals."""
+        return self._pty
+
+    @property
+    def git(self) -> AsyncGit:
+        """Git in it."""
+        return self._git
 
     # -- making and finding ----------------------------------------------------------------------------------------
 
@@ -149,7 +164,7 @@ class AsyncSandbox(AsyncSandboxControl):
         if config.debug:
             return cls(config, _debug_sandbox())
         api = await AsyncControlPlane.at(config)
-        sandbox = cls(api.config, await _create_or_kill(api, wanted))
+        sandbox = cls(api.config, await create_or_kill(api, wanted))
         if not at_least(sandbox.envd_version, MINIMUM):
             await sandbox.kill()
             text = f"the template's agent {sandbox.envd_version} is too old for this client: build the template anew"
@@ -201,6 +216,31 @@ class AsyncSandbox(AsyncSandboxControl):
     async def resume(self, timeout: float | None = None, **options: Unpack[ApiParams]) -> AsyncSandbox:
         """Resume it after `pause`; the same as `connect`."""
         return await self.connect(timeout, **options)
+
+    @classmethod
+    async def _fork_by_id(
+        cls, sandbox_id: str, count: int = 1, timeout: float | None = None, **options: Unpack[ApiParams]
+    ) -> Forks:
+        wanted, api = wire.fork_request(count, timeout), await api_of(sandbox_id, options)
+        return [cls(api.config, made) for made in await fork_or_kill(api, sandbox_id, wanted)]
+
+    @also_on_class(_fork_by_id)
+    async def fork(self, count: int = 1, timeout: float | None = None, **options: Unpack[ApiParams]) -> Forks:
+        """Make copies of it as it is at this moment; it goes on.
+
+        All or none: if a copy fails, or the call is cancelled, those that were made are killed.
+
+        Args:
+            count: How many, at most 20.
+            timeout: How long each lives, in seconds. Default: 300.
+            **options: See `ApiParams`.
+
+        Raises:
+            SandboxException: a copy could not be made.
+        """
+        wanted, api = wire.fork_request(count, timeout), await self._api(options)
+        made = await fork_or_kill(api, self._sandbox_id, wanted)
+        return [type(self)(api.config, one) for one in made]
 
     @staticmethod
     def list(
@@ -282,29 +322,53 @@ class AsyncSandbox(AsyncSandboxControl):
         """
         return f"{self._config.port_scheme(self._domain)}://{self.get_host(port)}"
 
+    def download_url(
+        self, path: str, user: Username | None = None, use_signature_expiration: float | None = None
+    ) -> str:
+        """A URL under which anybody who has it can GET a file, without a key.
 
-async def _create_or_kill(api: AsyncControlPlane, wanted: control.NewSandbox) -> control.Sandbox:
-    """Create a sandbox; if the caller is cancelled meanwhile, find out which it is, and kill it."""
-    made: list[control.Sandbox] = []
+        Args:
+            path: Which file.
+            user: Whose home relative paths start at; default: the template's user.
+            use_signature_expiration: How long it works, in seconds. None and 0: as long as the sandbox lives.
 
-    async def create() -> None:
-        made.append(await api.create(wanted))
+        Raises:
+            InvalidArgumentException: an argument is wrong, or an end is wanted although the sandbox was created with
+                ``secure=False``.
 
-    try:
-        await _aio.see_through(CREATE_GRACE, create)
-    except BaseException:
-        if made:
-            with _aio.shield(KILL_SECONDS):
-                await _kill_quietly(api, made[0].sandbox_id)
-        raise
-    return made[0]
+        Example:
+            ```python
+            print(sandbox.download_url("/tmp/report.pdf", use_signature_expiration=3600))
+            ```
+        """
+        return self._file_url(arguments.text(path, "path"), "read", user, use_signature_expiration)
+
+    def upload_url(
+        self, path: str | None = None, user: Username | None = None, use_signature_expiration: float | None = None
+    ) -> str:
+        """A URL to which anybody who has it can POST files, without a key.
+
+        Each part named ``file`` of a ``multipart/form-data`` body is a file.
+
+        Args:
+            path: Where to; None: the ``filename`` of each part says so.
+            user: Who will own them; default: the template's user.
+            use_signature_expiration: As for `download_url`.
+
+        Raises:
+            InvalidArgumentException: as for `download_url`.
+        """
+        return self._file_url(path or "", "write", user, use_signature_expiration)
+
+    def _file_url(self, path: str, operation: Operation, user: Username | None, lifetime: float | None) -> str:
+        token = self._envd.access_token
+        name = self._envd.user_or_default(None if user is None else arguments.user_name(user))
+        base = self._config.files_url(self._sandbox_id, self._domain, signed=token is not None)
+        return file_url(base, path, operation, name, token, lifetime)
 
 
-async def _kill_quietly(api: AsyncControlPlane, sandbox_id: str) -> None:
-    try:
-        await api.kill(sandbox_id)
-    except GrotteException as failure:
-        logger.warning("sandbox %s of a cancelled create could not be killed: %s", sandbox_id, failure)
+#: `list` is a method there.
+Forks = list[AsyncSandbox]
 
 
 def _debug_sandbox() -> control.Sandbox:

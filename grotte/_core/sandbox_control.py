@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Unpack
 
 from grotte._core.api import AsyncControlPlane
+from grotte._core.paginator import AsyncSnapshotPaginator
 from grotte._dual import also_on_class
 from grotte._proto import arguments
 from grotte._proto import sandboxes as wire
@@ -168,6 +169,53 @@ class AsyncSandboxControl:
         """Take a snapshot of its files, from which `create` makes any number of sandboxes."""
         snapshot = await (await self._api(options)).snapshot(self._sandbox_id)
         return SnapshotInfo(snapshot.snapshot_id, snapshot.names)
+
+    @classmethod
+    def _snapshots_by_id(
+        cls,
+        sandbox_id: str | None = None,
+        limit: int | None = None,
+        next_token: str | None = None,
+        **options: Unpack[ApiParams],
+    ) -> AsyncSnapshotPaginator:
+        """The snapshots of the account.
+
+        Args:
+            sandbox_id: Only those of this sandbox.
+            limit: How many a page, at most 100.
+            next_token: Where to begin: a former paginator's `next_token`.
+            **options: See `ApiParams`.
+        """
+        return AsyncSnapshotPaginator(sandbox_id, limit, next_token, config=ConnectionConfig.resolve(**options))
+
+    @also_on_class(_snapshots_by_id)
+    def list_snapshots(
+        self, limit: int | None = None, next_token: str | None = None, **options: Unpack[ApiParams]
+    ) -> AsyncSnapshotPaginator:
+        """The snapshots of this sandbox.
+
+        Args:
+            limit: How many a page, at most 100.
+            next_token: Where to begin: a former paginator's `next_token`.
+            **options: See `ApiParams`.
+        """
+        config = self._config.override(**options)
+        return AsyncSnapshotPaginator(self._sandbox_id, limit, next_token, config=config)
+
+    @staticmethod
+    async def delete_snapshot(snapshot_id: str, **options: Unpack[ApiParams]) -> bool:
+        """Delete a snapshot; sandboxes made from it go on.
+
+        Args:
+            snapshot_id: Its id, from `create_snapshot` or `list_snapshots`.
+            **options: See `ApiParams`.
+
+        Returns:
+            True, or False if there was none.
+        """
+        arguments.identifier(snapshot_id, "snapshot_id")
+        api = await AsyncControlPlane.at(ConnectionConfig.resolve(**options))
+        return await api.delete_template(snapshot_id)
 
     @classmethod
     async def _network_by_id(

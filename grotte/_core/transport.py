@@ -1,7 +1,7 @@
 """What the layers above call: one request, one answer, whichever protocol the server speaks.
 
-Requests go to the HTTP/2 pool; origins that turn out to speak HTTP/1.1 only, or lie behind a proxy, are served
-by httpx behind the same interface.
+Requests go to the HTTP/2 pool; origins that turn out to speak HTTP/1.1 only, or lie behind a proxy that gives no
+connections, are served by httpx behind the same interface.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class AsyncTransport:
             options: The knobs.
             warn: Whether to warn when it is forgotten without `aclose`.
         """
+        self._warns = False
         self.options = options or TransportOptions()
         self._pool = AsyncPool(self.options)
         self._lock = _aio.Lock()
@@ -109,13 +110,13 @@ class AsyncTransport:
             return response
 
     async def _fetch_once(self, request: Request, deadline: float | None) -> Response:
-        place = self._pool.place(request)
-        if not self._http1.serves(place):
+        place, proxy = self._pool.place(request), self._pool.proxy(request)
+        if not self._http1.serves(place, request, proxy):
             try:
-                return await self._pool.fetch(request, deadline)
+                return await self._pool.fetch(place, request, deadline)
             except NoHttp2 as verdict:
                 self._http1.remember(place, verdict.forever)
-        return await self._http1.fetch(place, request, deadline)
+        return await self._http1.fetch(place, request, deadline, proxy)
 
     def stream(
         self, request: Request, *, deadline: float | None, idle_timeout: float | None = None
@@ -158,13 +159,13 @@ class AsyncTransport:
     async def _open(
         self, stack: AsyncExitStack, request: Request, deadline: float | None, idle_timeout: float | None
     ) -> AsyncStreamResponse:
-        place = self._pool.place(request)
-        if not self._http1.serves(place):
+        place, proxy = self._pool.place(request), self._pool.proxy(request)
+        if not self._http1.serves(place, request, proxy):
             try:
-                return await stack.enter_async_context(self._pool.stream(request, deadline, idle_timeout))
+                return await stack.enter_async_context(self._pool.stream(place, request, deadline, idle_timeout))
             except NoHttp2 as verdict:
                 self._http1.remember(place, verdict.forever)
-        return await stack.enter_async_context(self._http1.stream(place, request, deadline, idle_timeout))
+        return await stack.enter_async_context(self._http1.stream(place, request, deadline, idle_timeout, proxy))
 
     async def _before_retry(
         self, request: Request, error: TransportError, attempt: int, deadline: float | None

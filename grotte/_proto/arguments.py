@@ -111,6 +111,20 @@ def whole(value: object, name: str, low: int, high: int) -> int:
     return value
 
 
+def terminal_side(value: object, name: str) -> int:
+    """Rows or columns: what 16 bits hold."""
+    return whole(value, name, 1, 65535)
+
+
+def input_bytes(value: object) -> bytes:
+    """What is written to a process; text as UTF-8."""
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape")
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise InvalidArgumentException(f"data must be str or bytes, not {type(value).__name__}")
+    return bytes(value)
+
+
 def process_id(value: object) -> int:
     return whole(value, "pid", 1, MAX_PID)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from grotte._proto.messages import Message
 
@@ -63,7 +63,8 @@ class ErrorDetail(Message):
 class ErrorBody(Message):
     """A Connect error: a unary call's whole body, or `error` of an end-of-stream envelope."""
 
-    code: str = "unknown"
+    # a default that is written all the same: clients look for the code
+    code: str = field(default_factory=lambda: "unknown")
     message: str = ""
     details: list[ErrorDetail] = []  # noqa: RUF012  (msgspec copies empty defaults)
 

@@ -133,6 +133,20 @@ class Snapshot(ControlMessage, kw_only=True):
     names: list[str] = msgspec.field(default_factory=list)
 
 
+class ForkRequest(ControlMessage, kw_only=True):
+    """``POST /sandboxes/{id}/fork``."""
+
+    timeout: int
+    count: int
+
+
+class Fork(ControlMessage, kw_only=True):
+    """An element of its answer: one of the two."""
+
+    sandbox: Sandbox | None = None
+    error: ErrorBody | None = None
+
+
 class Metric(ControlMessage, rename="camel", kw_only=True):
     """An element of ``GET /sandboxes/{id}/metrics``."""
 

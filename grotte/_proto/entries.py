@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from grotte._proto.messages import FILE_TYPES, EntryInfo
+from grotte._proto.messages import EVENT_TYPES, FILE_TYPES, EntryInfo, FilesystemEvent
 from grotte.models import EntryInfo as PublicEntry
-from grotte.models import FileType
+from grotte.models import FilesystemEvent as PublicEvent
+from grotte.models import FilesystemEventType, FileType
 
 _TYPES = {
     "FILE_TYPE_FILE": FileType.FILE,
     "FILE_TYPE_DIRECTORY": FileType.DIR,
     "FILE_TYPE_SYMLINK": FileType.SYMLINK,
 }
+_EVENTS = {f"EVENT_TYPE_{kind.name}": kind for kind in FilesystemEventType}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -72,3 +74,14 @@ def timestamp(text: str) -> datetime:
     except msgspec.ValidationError:
         return _EPOCH
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def public_event(event: FilesystemEvent) -> PublicEvent | None:
+    """A change as users see it; None for one of a kind that nobody knows yet."""
+    name: int | str = event.type
+    if isinstance(name, int):
+        name = EVENT_TYPES[name] if 0 <= name < len(EVENT_TYPES) else ""
+    kind = _EVENTS.get(name)
+    if kind is None:
+        return None
+    return PublicEvent(event.name, kind, None if event.entry is None else public_entry(event.entry))

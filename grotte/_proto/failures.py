@@ -232,8 +232,8 @@ def request_limit(request_timeout: float | None) -> str:
     return f"'request_timeout' is {request_timeout:g} s; pass a larger number of seconds, or 0 for none"
 
 
-def command_limit(timeout: float | None) -> str:
-    """How to give a command more time."""
+def command_limit(timeout: float | None, subject: str = "the command") -> str:
+    """How to give a command, or what else has a `timeout`, more time."""
     if timeout is None:
         return "no 'timeout' is set"
-    return f"'timeout' of the command is {timeout:g} s; pass a larger number of seconds, or 0 for none"
+    return f"'timeout' of {subject} is {timeout:g} s; pass a larger number of seconds, or 0 for none"

@@ -70,16 +70,28 @@ def split_url(url: str) -> tuple[Origin, str]:
 class Headers(Mapping[str, str]):
     """Response headers: names in lower case, looked up in any case; repeated fields are joined by ", "."""
 
-    __slots__ = ("_values", "raw")
+    __slots__ = ("_fields", "_found")
 
-    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
-        #: In order, as they came; without `:status`.
-        self.raw = [field for field in raw if not field[0].startswith(b":")]
-        self._values: dict[str, str] = {}
-        for name_bytes, value_bytes in self.raw:
-            name, value = name_bytes.decode("latin-1").lower(), value_bytes.decode("latin-1")
-            known = self._values.get(name)
-            self._values[name] = value if known is None else f"{known}, {value}"
+    def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
+        self._fields = fields
+        #: Made when somebody asks: most answers are judged by their status alone.
+        self._found: dict[str, str] | None = None
+
+    @property
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """The fields in order, as they came; without `:status`."""
+        return [field for field in self._fields if not field[0].startswith(b":")]
+
+    @property
+    def _values(self) -> dict[str, str]:
+        if self._found is None:
+            values: dict[str, str] = {}
+            for name_bytes, value_bytes in self.raw:
+                name, value = name_bytes.decode("latin-1").lower(), value_bytes.decode("latin-1")
+                known = values.get(name)
+                values[name] = value if known is None else f"{known}, {value}"
+            self._found = values
+        return self._found
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]

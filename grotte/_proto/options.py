@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from grotte.errors import InvalidArgumentException
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -11,8 +13,13 @@ class TransportOptions:
     """How the transport behaves. Times in seconds, sizes in bytes.
 
     Attributes:
-        ssl_context: Whom to trust, and client certificates; None: the system's store. A context given here is
-            altered to offer h2 and http/1.1.
+        ssl_context: Whom to trust, and client certificates; None: the system's store, or what ``SSL_CERT_FILE`` and
+            ``SSL_CERT_DIR`` name. A context given here is altered to offer h2 and http/1.1.
+        ca_file: Trust the certificates of this PEM file instead; not together with `ssl_context`.
+        cert_file: A client certificate, PEM, with its key unless that is in `key_file`; as `ca_file`.
+        key_file: The client certificate's key, PEM.
+        proxy: The URL of the proxy for all requests: http, https or socks5; None: what ``HTTP(S)_PROXY``,
+            ``ALL_PROXY`` and ``NO_PROXY`` say, and none for this machine.
         connect_timeout: For name, TCP, TLS and, where HTTP/2 is not yet known to be spoken, its first answer.
         pool_timeout: How long a request waits for a free slot.
         write_timeout: How long an upload may make no progress.
@@ -32,6 +39,10 @@ class TransportOptions:
     """
 
     ssl_context: ssl.SSLContext | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
     connect_timeout: float = 10.0
     pool_timeout: float = 60.0
     write_timeout: float = 60.0
@@ -48,6 +59,26 @@ class TransportOptions:
     http1_memory: float = 600.0
     http1_connections: int = 256
     codec: str | None = None
+
+    def make_context(self) -> ssl.SSLContext:
+        """The trust settings as a context.
+
+        Raises:
+            InvalidArgumentException: a file cannot be read, or settings exclude each other.
+        """
+        files = self.ca_file, self.cert_file, self.key_file
+        if self.ssl_context is not None:
+            if any(files):
+                raise InvalidArgumentException("give either ssl_context or files, not both")
+            return self.ssl_context
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file is not None:
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except OSError as error:  # ssl.SSLError is one
+            named = ", ".join(name for name in files if name)
+            raise InvalidArgumentException(f"cannot use {named or 'the system certificates'}: {error}") from None
+        return context
 
 
 @dataclass(slots=True)

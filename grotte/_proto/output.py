@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections import deque
 
 from grotte._proto.messages import EndEvent, ProcessEvent
 
@@ -13,42 +14,95 @@ OutputPiece = tuple[str | None, str | None, bytes | None]
 class TextOutput:
     """One stream of text.
 
-    Invalid bytes become U+FFFD; an incomplete character waits for its rest.
+    Invalid bytes become U+FFFD; an incomplete character waits for its rest. With a limit, the end is what is kept.
     """
 
-    __slots__ = ("_decoder", "_joined", "_joined_count", "chunks")
+    __slots__ = ("_chunks", "_decoder", "_dropped", "_joined", "_limit", "_size")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._joined = ""
-        self._joined_count = 0
-        self.chunks: list[str] = []
+        self._limit = limit
+        self._chunks: deque[str] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._joined: str | None = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> str:
         """Take bytes and return the text that they complete, maybe none."""
         text = self._decoder.decode(data, final)
         if text:
-            self.chunks.append(text)
+            self._joined = None
+            self._chunks.append(text)
+            self._size += len(text)
+            if self._limit is not None:
+                self._drop(self._limit)
         return text
 
+    def _drop(self, limit: int) -> None:
+        """Let go of whole chunks, so that nothing is copied; `text` cuts the last bit."""
+        while self._chunks and self._size - len(self._chunks[0]) >= limit:
+            gone = len(self._chunks.popleft())
+            self._size -= gone
+            self._dropped += gone
+
     def text(self) -> str:
-        """Everything so far; joined anew only if something was added."""
-        if self._joined_count != len(self.chunks):
-            self._joined = "".join(self.chunks)
-            self._joined_count = len(self.chunks)
+        """Everything that is kept; joined anew only if something was added."""
+        if self._joined is None:
+            joined = "".join(self._chunks)
+            self._joined = joined if self._limit is None else joined[max(0, self._size - self._limit) :]
         return self._joined
+
+    @property
+    def dropped(self) -> int:
+        """How many characters `text` is without."""
+        return self._dropped if self._limit is None else self._dropped + max(0, self._size - self._limit)
 
 
 class CommandOutput:
-    """All that a command prints, in the order of arrival."""
+    """All that a command prints, in the order of arrival.
 
-    __slots__ = ("end", "pieces", "stderr", "stdout")
+    Args:
+        limit: How many characters of each stream are kept, the last ones, and about how many in pieces; None: all.
+    """
 
-    def __init__(self) -> None:
-        self.stdout = TextOutput()
-        self.stderr = TextOutput()
-        self.pieces: list[OutputPiece] = []
+    __slots__ = ("_kept", "_limit", "_stale", "end", "first", "pieces", "stderr", "stdout")
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.stdout = TextOutput(limit)
+        self.stderr = TextOutput(limit)
         self.end: EndEvent | None = None
+        #: The number of the first piece that is kept.
+        self.first = 0
+        self._limit = limit
+        self.pieces: list[OutputPiece] = []
+        #: Characters in the pieces that count as kept; those before them wait to be removed together.
+        self._kept = 0
+        self._stale = 0
+
+    @property
+    def count(self) -> int:
+        """How many pieces there were so far."""
+        return self.first + len(self.pieces)
+
+    def piece(self, number: int) -> OutputPiece:
+        """A piece by its number, from `first` on."""
+        return self.pieces[number - self.first]
+
+    def trim(self, below: int) -> None:
+        """Let go of old pieces, as far as there is a limit, but of none from the number `below` on."""
+        if self._limit is None:
+            return
+        while self._stale < below - self.first:
+            length = _length(self.pieces[self._stale])
+            if self._kept - length < self._limit:
+                break
+            self._kept -= length
+            self._stale += 1
+        # moving the rest down costs as much as it is long: only when as much goes
+        if self._stale and 2 * self._stale >= len(self.pieces):
+            del self.pieces[: self._stale]
+            self.first += self._stale
+            self._stale = 0
 
     def feed(self, event: ProcessEvent) -> list[OutputPiece]:
         """Take one event and return the pieces of output that it completes."""
@@ -59,7 +113,7 @@ class CommandOutput:
             found = self.finish()
             self.end = event.end
             return found
-        self.pieces += found
+        self._keep(found)
         return found
 
     def finish(self) -> list[OutputPiece]:
@@ -70,8 +124,13 @@ class CommandOutput:
             found.append((out, None, None))
         if err:
             found.append((None, err, None))
-        self.pieces += found
+        self._keep(found)
         return found
+
+    def _keep(self, pieces: list[OutputPiece]) -> None:
+        self.pieces += pieces
+        if self._limit is not None:
+            self._kept += sum(map(_length, pieces))
 
     def _data(self, stdout: bytes | None, stderr: bytes | None, pty: bytes | None) -> list[OutputPiece]:
         found: list[OutputPiece] = []
@@ -82,3 +141,7 @@ class CommandOutput:
         if pty:
             found.append((None, None, pty))
         return found
+
+
+def _length(piece: OutputPiece) -> int:
+    return len(piece[0] or piece[1] or piece[2] or "")

@@ -27,6 +27,8 @@ DEFAULT_TEMPLATE = "base"
 DEFAULT_LIFETIME = 300
 #: The longest page of a list, and of what the control plane adds to a life at once, in seconds.
 MAX_PAGE = 100
+#: Copies that one call makes.
+MAX_FORKS = 20
 MAX_REFRESH = 3600
 
 _NETWORK_LISTS = ("allow_out", "deny_out")
@@ -106,6 +108,23 @@ def list_query(query: SandboxQuery | None, limit: int | None, next_token: str | 
     if next_token is not None:
         found["nextToken"] = arguments.text(next_token, "next_token")
     return found
+
+
+def snapshots_query(sandbox_id: str | None, limit: int | None, next_token: str | None) -> dict[str, str]:
+    """The parameters of one page of snapshots."""
+    found = {}
+    if sandbox_id is not None:
+        found["sandboxID"] = arguments.identifier(sandbox_id, "sandbox_id")
+    if limit is not None:
+        found["limit"] = str(arguments.whole(limit, "limit", 1, MAX_PAGE))
+    if next_token is not None:
+        found["nextToken"] = arguments.text(next_token, "next_token")
+    return found
+
+
+def fork_request(count: int, timeout: float | None) -> control.ForkRequest:
+    """So many copies, each with so long a life."""
+    return control.ForkRequest(timeout=connect_lifetime(timeout), count=arguments.whole(count, "count", 1, MAX_FORKS))
 
 
 def metrics_query(start: datetime | None, end: datetime | None) -> dict[str, str]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 
 MINIMUM = (0, 1, 0)
+RECURSIVE_WATCH = (0, 1, 4)
 METRICS = (0, 1, 5)
 STDIN_FLAG = (0, 3, 0)
 DEFAULT_USER = (0, 4, 0)
+CLOSE_STDIN = (0, 5, 2)
 OCTET_UPLOAD = (0, 5, 7)
+WATCH_ENTRIES = (0, 6, 3)
+NETWORK_WATCH = (0, 6, 4)
 
 _LEADING = re.compile(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 

@@ -32,6 +32,8 @@ Lock = threading.Lock
 #: Whether all that run in one turn of the event loop leave it to the reader to send what they queued: one system
 #: call for all. Threads have no turns, and waking the reader costs as much as sending.
 WRITES_IN_TURNS = False
+#: Watches of directories are asked for their events: nobody would read a stream between two calls.
+STREAMS_WATCHES = False
 #: How long one address gets before the next one is tried beside it (RFC 8305).
 STAGGER = 0.25
 
@@ -114,6 +116,10 @@ class deadline_scope:  # noqa: N801 - used as a function, as in the async twin
     def expire(self) -> NoReturn:
         """Leave the scope as its deadline would; for a wait that observed the deadline by itself."""
         raise _Expired("the deadline passed")
+
+
+#: In async, one that interrupts nothing.
+deadline_watch = deadline_scope
 
 
 class SocketWaiter:
@@ -344,9 +350,10 @@ def raw_chunks(response: httpx.Response) -> Iterator[bytes]:
     return cast("Iterable[bytes]", response.stream).__iter__()
 
 
-def httpx_client(verify: ssl.SSLContext, connections: int, keepalive: float) -> httpx.Client:
+def httpx_client(verify: ssl.SSLContext, connections: int, keepalive: float, proxy: str | None) -> httpx.Client:
     """The client that serves what HTTP/2 does not: HTTP/1.1-only origins, and proxies."""
     import httpx  # heavy, and most programs never need it
 
     limits = httpx.Limits(max_connections=connections, keepalive_expiry=keepalive)
-    return httpx.Client(verify=verify, limits=limits, timeout=None, http2=False)  # noqa: S113 - set per request
+    # The proxy has been chosen already: the environment is not asked again. Time limits are set per request.
+    return httpx.Client(verify=verify, limits=limits, timeout=None, http2=False, proxy=proxy, trust_env=False)  # noqa: S113

@@ -85,6 +85,23 @@ class ControlPlane:
         response = self._on(sandbox_id, "POST", "/snapshots", control.Nothing())
         return self._read(response, control.Snapshot, "POST /sandboxes/{id}/snapshots")
 
+    def snapshots_page(self, query: Mapping[str, str]) -> tuple[list[control.Snapshot], str | None]:
+        """One page, and the token of the next one."""
+        response = self._call("GET", "/snapshots", None, query=query)
+        page = self._read(response, list[control.Snapshot], "GET /snapshots")
+        return page, response.headers.get("x-next-token") or None
+
+    def delete_template(self, template_id: str) -> bool:
+        """Whether it was there."""
+        path = f"/templates/{quote(template_id, safe='')}"
+        response = self._call("DELETE", path, None, idempotent=True, accept=(404,))
+        return response.status != 404
+
+    def fork(self, sandbox_id: str, wanted: control.ForkRequest) -> list[control.Fork]:
+        """Make copies of a running sandbox."""
+        response = self._on(sandbox_id, "POST", "/fork", wanted)
+        return self._read(response, list[control.Fork], "POST /sandboxes/{id}/fork")
+
     def metrics(self, sandbox_id: str, query: Mapping[str, str]) -> list[control.Metric]:
         response = self._on(sandbox_id, "GET", "/metrics", None, query=query)
         return self._read(response, list[control.Metric], "GET /sandboxes/{id}/metrics")
@@ -173,7 +190,16 @@ class ControlPlane:
         built = self.config.api_url == f"https://api.{self.config.domain}"
         coalesce: Coalesce = "domain" if built else "off"
         content = msgspec.json.encode(body) if body is not None else NO_BODY if method == "POST" else None
-        return Request(method, origin, target, headers=found, body=content, coalesce=coalesce, idempotent=idempotent)
+        return Request(
+            method,
+            origin,
+            target,
+            headers=found,
+            body=content,
+            coalesce=coalesce,
+            idempotent=idempotent,
+            proxy=self.config.proxy,
+        )
 
     def _read(self, response: Response, kind: type[M], request: str) -> M:
         try:

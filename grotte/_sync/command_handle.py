@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import CommandOutput, OutputPiece
 from grotte._sync import _sio
-from grotte._sync.rpc import EventStream
+from grotte._sync.event_stream import EventStream
 from grotte.errors import CommandExitException, GrotteException, SandboxException
 from grotte.models import CommandResult, PtyOutput, Stderr, Stdout
 
@@ -38,10 +38,11 @@ class CommandHandle:
         self,
         commands: Commands,
         sandbox_id: str,
-        stream: EventStream,
+        stream: EventStream[ProcessEvent],
         events: list[ProcessEvent],
         *,
         check: bool,
+        max_output: int | None = None,
     ) -> None:
         start = events[0].start if events else None
         if start is None:
@@ -51,7 +52,7 @@ class CommandHandle:
         self._sandbox_id = sandbox_id
         self._stream = stream
         self._check = check
-        self._output = CommandOutput()
+        self._output = CommandOutput(max_output)
         self._lock = _sio.Lock()
         #: Set when the one that reads at the moment stops; None: nobody reads.
         self._reading: _sio.Event | None = None
@@ -166,37 +167,45 @@ class CommandHandle:
     def __iter__(self) -> Iterator[OutputPiece]:
         return Pieces(self)
 
-    def piece(self, index: int) -> OutputPiece | None:
-        """A piece of output by its number, and None after the last; every piece has been shown to the callbacks."""
-        while index >= self._called and not (self._over and self._called == len(self._output.pieces)):
+    def piece(self, number: int) -> tuple[OutputPiece, int] | None:
+        """A piece of output by its number, or the first of those after it that are kept; and the next number.
+
+        None after the last. The callbacks have been shown every piece that is returned.
+        """
+        while number >= self._called and not (self._over and self._called == self._output.count):
             self._step()
-        if index < len(self._output.pieces):
-            return self._output.pieces[index]
+        number = max(number, self._output.first)
+        if number < self._output.count:
+            return self._output.piece(number), number + 1
         if self._failure is not None:
             raise self._failure
         return None
 
-    def _step(self) -> None:
-        """Read the next events, or wait until whoever does that stops."""
+    def _step(self, deadline: float | None = None) -> None:
+        """Read the next events, or wait until whoever does that stops; no longer than until the deadline."""
         with self._lock:
             other = self._reading
             done = other or _sio.Event()
             self._reading = done
         if other is not None:
-            other.wait(None)
+            other.wait(deadline)
             return
         try:
-            if self._called < len(self._output.pieces):
+            if self._called < self._output.count:
                 self._call_back()
             elif not self._over:
-                self._read()
+                self._read(deadline)
         finally:
             self._reading = None
             done.set()
 
-    def _read(self) -> None:
+    def _read(self, deadline: float | None) -> None:
+        # whoever reads has seen what is here; only others that lag behind can miss what is dropped
+        self._output.trim(self._called)
         try:
-            events = self._stream.receive()
+            events = self._stream.receive(deadline)
+        except TimeoutError:
+            return
         except GrotteException as error:
             self._fail(error)
         else:
@@ -208,8 +217,8 @@ class CommandHandle:
 
     def _call_back(self) -> None:
         """Show the callbacks what they have not seen; one that fails or is cancelled does not see it again."""
-        while self._called < len(self._output.pieces):
-            stdout, stderr, _ = self._output.pieces[self._called]
+        while self._called < self._output.count:
+            stdout, stderr, _ = self._output.piece(self._called)
             self._called += 1
             if stdout is not None and self._on_stdout is not None:
                 _sio.call(self._on_stdout, stdout)
@@ -235,9 +244,10 @@ class CommandHandle:
         assert end is not None
         stdout, stderr = output.stdout.text(), output.stderr.text()
         error = end.error or (None if end.exit_code == 0 else end.status or None)
+        dropped = (output.stdout.dropped, output.stderr.dropped)
         if check and end.exit_code != 0:
-            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id)
-        return CommandResult(stderr=stderr, stdout=stdout, exit_code=end.exit_code, error=error)
+            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id, *dropped)
+        return CommandResult(stderr, stdout, end.exit_code, error, *dropped)
 
 
 class Pieces:
@@ -251,10 +261,10 @@ class Pieces:
         return self
 
     def __next__(self) -> OutputPiece:
-        piece = self._handle.piece(self._next)
-        if piece is None:
+        found = self._handle.piece(self._next)
+        if found is None:
             raise StopIteration
-        self._next += 1
+        piece, self._next = found
         return piece
 
 
@@ -289,10 +299,10 @@ class TextChunks:
 
     def __next__(self) -> str:
         while True:
-            piece = self._handle.piece(self._next)
-            if piece is None:
+            found = self._handle.piece(self._next)
+            if found is None:
                 raise StopIteration
-            self._next += 1
+            piece, self._next = found
             text = piece[self._which]
             if isinstance(text, str):
                 return text

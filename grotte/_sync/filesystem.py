@@ -6,47 +6,33 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import msgspec
 
-from grotte._dual import accepts_old_names
-from grotte._proto import arguments
 from grotte._proto.entries import Uploaded, public_entry, read_uploaded
 from grotte._proto.failures import request_limit
-from grotte._proto.messages import (
-    Empty,
-    EntryResponse,
-    ListDirRequest,
-    ListDirResponse,
-    Message,
-    MoveRequest,
-    PathRequest,
-)
 from grotte._proto.multipart import Multipart, can_name
 from grotte._proto.transport_errors import TransportError
 from grotte._proto.versions import OCTET_UPLOAD, at_least
 from grotte._sync import _sio
+from grotte._sync.commands import Commands
 from grotte._sync.downloads import FileStreamReader
+from grotte._sync.entries import Entries, checked_path, checked_user
 from grotte._sync.exchange import Request
-from grotte._sync.rpc import Envd, M
+from grotte._sync.transfers import Transfer
 from grotte._sync.uploads import BULK, Chunks, StreamEntry, WriteData, body_of, compressed, content_of
-from grotte.errors import FileNotFoundException, InvalidArgumentException, SandboxException
-from grotte.models import EntryInfo, Username, WriteEntry
+from grotte._sync.watchable import Watchable
+from grotte.errors import InvalidArgumentException, SandboxException
+from grotte.models import EntryInfo, TransferProgress, Username, WriteEntry
 
 #: So many details are asked for at once after an upload.
 WORKERS = 16
-MAX_DEPTH = 2**31 - 1
 
 
-class _AlreadyExists(SandboxException):
-    """`make_dir` found a directory; never leaves this module."""
-
-
-_KINDS = {"not_found": FileNotFoundException, "already_exists": _AlreadyExists}
-
-
-class Filesystem:
+class Filesystem(Entries, Watchable):
     """`sandbox.filesystem`, also called `sandbox.files`.
 
     Paths are absolute, or start at the user's home; ``~`` is that, too.
@@ -57,9 +43,6 @@ class Filesystem:
         print(sandbox.filesystem.read("/tmp/hello.txt"))
         ```
     """
-
-    def __init__(self, envd: Envd) -> None:
-        self._envd = envd
 
     @overload
     def read(
@@ -120,7 +103,7 @@ class Filesystem:
         if format not in ("text", "bytes", "stream"):
             raise InvalidArgumentException(f"format must be 'text', 'bytes' or 'stream', not {format!r}")
         headers = [("Accept-Encoding", "gzip" if gzip else "identity")]
-        request = self._envd.file_request("GET", _path(path), _user(user), headers)
+        request = self._envd.file_request("GET", checked_path(path), checked_user(user), headers)
         request.lane = "bulk"
         reader = FileStreamReader.open(self._envd, request, request_timeout)
         if format == "stream":
@@ -157,7 +140,7 @@ class Filesystem:
             InvalidArgumentException: there is a directory.
             NotEnoughSpaceException: the disk is full.
         """
-        path, user = _path(path), _user(user)
+        path, user = checked_path(path), checked_user(user)
         body = body_of(data)
         if use_octet_stream is None:
             use_octet_stream = not isinstance(body, bytes) or at_least(self._envd.version, OCTET_UPLOAD)
@@ -197,8 +180,8 @@ class Filesystem:
         Raises:
             InvalidArgumentException: a path occurs twice, or is a directory.
         """
-        wanted = [(_path(_item(file, "path")), _item(file, "data")) for file in files]
-        user = _user(user)
+        wanted = [(checked_path(_item(file, "path")), _item(file, "data")) for file in files]
+        user = checked_user(user)
         one_by_one = use_octet_stream or len(wanted) == 1 or not all(can_name(path) for path, _ in wanted)
         contents = [(path, content_of(data)) for path, data in wanted]
         if one_by_one:
@@ -211,131 +194,86 @@ class Filesystem:
         request = self._envd.file_request("POST", None, user, [("Content-Type", form.content_type)])
         return self._upload(request, form.body(), gzip, user, request_timeout)
 
-    def list(
+    def upload(
         self,
-        path: str,
-        depth: int | None = 1,
+        local_path: str | PathLike[str],
+        remote_path: str,
         user: Username | None = None,
         request_timeout: float | None = None,
-    ) -> builtins.list[EntryInfo]:
-        """List a directory.
-
-        Args:
-            path: The directory.
-            depth: How many levels; 1 is the directory itself.
-            user: Whose home relative paths start at.
-            request_timeout: In seconds.
-
-        Returns:
-            Its files, directories and links; sockets and devices are left out.
-
-        Raises:
-            FileNotFoundException: there is no such directory.
-            InvalidArgumentException: it is no directory.
-        """
-        levels = arguments.whole(1 if depth is None else depth, "depth", 1, MAX_DEPTH)
-        request = ListDirRequest(path=_path(path), depth=levels)
-        reply = self._call("ListDir", request, ListDirResponse, user, request_timeout, idempotent=True)
-        entries = [public_entry(entry) for entry in reply.entries]
-        return [entry for entry in entries if entry.type is not None]
-
-    def exists(self, path: str, user: Username | None = None, request_timeout: float | None = None) -> bool:
-        """Whether there is anything at a path.
-
-        Args:
-            path: Where.
-            user: Whose home relative paths start at.
-            request_timeout: In seconds.
-        """
-        try:
-            self.get_info(path, user, request_timeout)
-        except FileNotFoundException:
-            return False
-        return True
-
-    def get_info(self, path: str, user: Username | None = None, request_timeout: float | None = None) -> EntryInfo:
-        """What is at a path.
-
-        Args:
-            path: Where.
-            user: Whose home relative paths start at.
-            request_timeout: In seconds.
-
-        Raises:
-            FileNotFoundException: nothing.
-        """
-        request = PathRequest(path=_path(path))
-        reply = self._call("Stat", request, EntryResponse, user, request_timeout, idempotent=True)
-        return public_entry(reply.entry)
-
-    def make_dir(self, path: str, user: Username | None = None, request_timeout: float | None = None) -> bool:
-        """Make a directory, and those above it.
-
-        Args:
-            path: Where.
-            user: Who will own it.
-            request_timeout: In seconds.
-
-        Returns:
-            True, or False if it was there already.
-
-        Raises:
-            InvalidArgumentException: something else is there.
-        """
-        try:
-            self._call("MakeDir", PathRequest(path=_path(path)), EntryResponse, user, request_timeout)
-        except _AlreadyExists:
-            return False
-        return True
-
-    @accepts_old_names(old_path="src", new_path="dst")
-    def rename(
-        self, src: str, dst: str, user: Username | None = None, request_timeout: float | None = None
-    ) -> EntryInfo:
-        """Rename or move a file or directory; a file that is there already is replaced.
-
-        Args:
-            src: What.
-            dst: Where to; directories above it are made.
-            user: Whose home relative paths start at.
-            request_timeout: In seconds.
-
-        Raises:
-            FileNotFoundException: there is no such file or directory.
-        """
-        request = MoveRequest(source=_path(src, "src"), destination=_path(dst, "dst"))
-        reply = self._call("Move", request, EntryResponse, user, request_timeout)
-        return public_entry(reply.entry)
-
-    def remove(self, path: str, user: Username | None = None, request_timeout: float | None = None) -> None:
-        """Remove a file, or a directory with all that is in it; what is not there is no error.
-
-        Args:
-            path: What.
-            user: Whose home relative paths start at.
-            request_timeout: In seconds.
-        """
-        self._call("Remove", PathRequest(path=_path(path)), Empty, user, request_timeout, idempotent=True)
-
-    def _call(
-        self,
-        method: str,
-        message: Message,
-        reply: type[M],
-        user: str | None,
-        request_timeout: float | None,
         *,
-        idempotent: bool = False,
-    ) -> M:
-        return self._envd.unary(
-            f"filesystem.Filesystem/{method}",
-            message,
-            reply,
-            user=_user(user),
-            request_timeout=request_timeout,
-            idempotent=idempotent,
-            kinds=_KINDS,
-        )
+        on_progress: _sio.OutputHandler[TransferProgress] | None = None,
+    ) -> EntryInfo:
+        """Copy a file or a directory of this machine to the sandbox, with modes and links.
+
+        A directory's content is put into `remote_path`, over what is there already; sockets and devices are left out.
+
+        Args:
+            local_path: What.
+            remote_path: Where to; not the directory above.
+            user: Who will own it; default: the template's user.
+            request_timeout: How long the transfer may pause, in seconds; as a whole it may take as long as it likes.
+            on_progress: Called as it goes on.
+
+        Returns:
+            The entry of `remote_path`.
+
+        Raises:
+            InvalidArgumentException: there is nothing, something unreadable or something special at `local_path`.
+            NotFoundException: the sandbox has no ``tar``, which directories need.
+            NotEnoughSpaceException: the disk is full.
+
+        Example:
+            ```python
+            sandbox.files.upload("src", "/app/src", on_progress=print)
+            ```
+        """
+        transfer = self._transfer(user, request_timeout, on_progress)
+        return transfer.upload(_local_path(local_path), checked_path(remote_path, "remote_path"))
+
+    def download(
+        self,
+        remote_path: str,
+        local_path: str | PathLike[str],
+        user: Username | None = None,
+        request_timeout: float | None = None,
+        *,
+        on_progress: _sio.OutputHandler[TransferProgress] | None = None,
+    ) -> Path:
+        """Copy a file or a directory of the sandbox to this machine, with modes and links.
+
+        It appears at `local_path` when it is complete, not before. Nothing is written elsewhere, whatever the sandbox
+        sends; its links are made as they are, so look before you follow them.
+
+        Args:
+            remote_path: What.
+            local_path: Where to. A file there is replaced; a directory there must be empty.
+            user: Whose home relative paths start at, and who reads a directory.
+            request_timeout: As for `upload`.
+            on_progress: Called as it goes on.
+
+        Returns:
+            `local_path`.
+
+        Raises:
+            FileNotFoundException: there is nothing at `remote_path`.
+            InvalidArgumentException: `local_path` cannot be written.
+            SandboxException: what the sandbox sends is damaged, or would lie elsewhere.
+
+        Example:
+            ```python
+            sandbox.files.download("/app/dist", "dist")
+            ```
+        """
+        transfer = self._transfer(user, request_timeout, on_progress)
+        return transfer.download(checked_path(remote_path, "remote_path"), _local_path(local_path))
+
+    def _transfer(
+        self,
+        user: Username | None,
+        request_timeout: float | None,
+        on_progress: _sio.OutputHandler[TransferProgress] | None,
+    ) -> Transfer:
+        return Transfer(self, Commands(self._envd), checked_user(user), request_timeout, on_progress)
 
     def _upload(
         self,
@@ -398,9 +336,10 @@ def _item(file: object, name: Literal["path", "data"]) -> Any:
     return file[name]
 
 
-def _path(path: str, name: str = "path") -> str:
-    return arguments.text(path, name)
-
-
-def _user(user: str | None) -> str | None:
-    return None if user is None else arguments.user_name(user)
+def _local_path(path: str | PathLike[str]) -> Path:
+    if not isinstance(path, str | PathLike):
+        raise InvalidArgumentException(f"local_path must be a str or a path, not {type(path).__name__}")
+    found = fspath(path)
+    if not isinstance(found, str) or not found or "\0" in found:
+        raise InvalidArgumentException("local_path must be a path that is not empty")
+    return Path(found)

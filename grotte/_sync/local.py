@@ -94,7 +94,7 @@ def _start_engine(deadline: float) -> _local.EngineAddress:
     try:
         ready = msgspec.json.decode(line, type=_Ready)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        ready = _Ready(error="it ended at once")
+        ready = _Ready(error=f"it ended at once: {_local.last_words()}")
     if ready.error is not None:
         raise EngineUnavailableException(
             f"the engine on this machine cannot start: {ready.error} (its log is {_local.engine_log()})"

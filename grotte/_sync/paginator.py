@@ -6,16 +6,57 @@ from __future__ import annotations
 import builtins
 from collections import deque
 from collections.abc import Iterator
-from typing import Unpack
+from typing import Generic, TypeVar, Unpack
 
-from grotte._proto.sandboxes import list_query, sandbox_info
+from grotte._proto.sandboxes import list_query, sandbox_info, snapshots_query
 from grotte._sync.api import ControlPlane
 from grotte.config import ApiParams, ConnectionConfig
 from grotte.errors import SandboxException
-from grotte.models import SandboxInfo, SandboxQuery
+from grotte.models import SandboxInfo, SandboxQuery, SnapshotInfo
+
+T = TypeVar("T")
 
 
-class SandboxPaginator:
+class Paginator(Generic[T]):
+    """A list: iterate over it, or take it page by page."""
+
+    def __init__(self, limit: int | None, next_token: str | None, config: ConnectionConfig) -> None:
+        self.limit = limit
+        self._config = config
+        self._has_next = True
+        self._next_token = next_token
+
+    @property
+    def has_next(self) -> bool:
+        """Whether there may be more."""
+        return self._has_next
+
+    @property
+    def next_token(self) -> str | None:
+        """Where the next page begins; None at the beginning and at the end."""
+        return self._next_token
+
+    def next_items(self) -> builtins.list[T]:
+        """The next page.
+
+        Raises:
+            SandboxException: there is none: look at `has_next` first.
+        """
+        if not self._has_next:
+            raise SandboxException("there are no more items: look at has_next first")
+        page, token = self._page(ControlPlane.at(self._config))
+        self._next_token = token
+        self._has_next = token is not None
+        return page
+
+    def _page(self, api: ControlPlane) -> tuple[builtins.list[T], str | None]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[T]:
+        return ItemIterator(self)
+
+
+class SandboxPaginator(Paginator[SandboxInfo]):
     """The sandboxes of an account: iterate over it, or take it page by page.
 
     Example:
@@ -38,51 +79,45 @@ class SandboxPaginator:
         **options: Unpack[ApiParams],
     ) -> None:
         list_query(query, limit, next_token)  # what is wrong is said here, not when the first page is asked for
+        super().__init__(limit, next_token, ConnectionConfig.resolve(**options))
         self.query = query
-        self.limit = limit
-        self._config = ConnectionConfig.resolve(**options)
-        self._has_next = True
-        self._next_token = next_token
 
-    @property
-    def has_next(self) -> bool:
-        """Whether there may be more."""
-        return self._has_next
-
-    @property
-    def next_token(self) -> str | None:
-        """Where the next page begins; None at the beginning and at the end."""
-        return self._next_token
-
-    def next_items(self) -> builtins.list[SandboxInfo]:
-        """The next page.
-
-        Raises:
-            SandboxException: there is none: look at `has_next` first.
-        """
-        if not self._has_next:
-            raise SandboxException("there are no more items: look at has_next first")
-        api = ControlPlane.at(self._config)
+    def _page(self, api: ControlPlane) -> tuple[builtins.list[SandboxInfo], str | None]:
         page, token = api.list_page(list_query(self.query, self.limit, self._next_token))
-        self._next_token = token
-        self._has_next = token is not None
-        return [sandbox_info(listed) for listed in page]
-
-    def __iter__(self) -> Iterator[SandboxInfo]:
-        return ItemIterator(self)
+        return [sandbox_info(listed) for listed in page], token
 
 
-class ItemIterator:
+class SnapshotPaginator(Paginator[SnapshotInfo]):
+    """Snapshots: iterate over it, or take it page by page as an `SandboxPaginator`."""
+
+    def __init__(
+        self,
+        sandbox_id: str | None = None,
+        limit: int | None = None,
+        next_token: str | None = None,
+        *,
+        config: ConnectionConfig,
+    ) -> None:
+        snapshots_query(sandbox_id, limit, next_token)
+        super().__init__(limit, next_token, config)
+        self.sandbox_id = sandbox_id
+
+    def _page(self, api: ControlPlane) -> tuple[builtins.list[SnapshotInfo], str | None]:
+        page, token = api.snapshots_page(snapshots_query(self.sandbox_id, self.limit, self._next_token))
+        return [SnapshotInfo(snapshot.snapshot_id, snapshot.names) for snapshot in page], token
+
+
+class ItemIterator(Generic[T]):
     """One item after the other, a page ahead at most."""
 
-    def __init__(self, paginator: SandboxPaginator) -> None:
+    def __init__(self, paginator: Paginator[T]) -> None:
         self._paginator = paginator
-        self._items: deque[SandboxInfo] = deque()
+        self._items: deque[T] = deque()
 
-    def __iter__(self) -> Iterator[SandboxInfo]:
+    def __iter__(self) -> Iterator[T]:
         return self
 
-    def __next__(self) -> SandboxInfo:
+    def __next__(self) -> T:
         while not self._items:
             if not self._paginator.has_next:
                 raise StopIteration

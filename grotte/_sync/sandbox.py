@@ -12,12 +12,16 @@ from grotte._dual import also_on_class
 from grotte._proto import arguments, control, failures
 from grotte._proto import sandboxes as wire
 from grotte._proto.failures import Context
+from grotte._proto.signature import Operation, file_url
 from grotte._proto.versions import MINIMUM, at_least
 from grotte._sync import _sio
 from grotte._sync.api import ControlPlane
 from grotte._sync.commands import Commands
+from grotte._sync.creation import create_or_kill, fork_or_kill
 from grotte._sync.filesystem import Filesystem
+from grotte._sync.git import Git
 from grotte._sync.paginator import SandboxPaginator
+from grotte._sync.pty import Pty
 from grotte._sync.rpc import Envd
 from grotte._sync.sandbox_control import SandboxControl, api_of
 from grotte.config import ApiParams, ConnectionConfig
@@ -26,12 +30,11 @@ from grotte.models import (
     SandboxLifecycle,
     SandboxNetworkOpts,
     SandboxQuery,
+    Username,
 )
 
 logger = logging.getLogger("grotte")
 
-#: How much longer a cancelled `create` waits for the answer that names the sandbox to kill, in seconds.
-CREATE_GRACE = 10.0
 #: How long leaving `async with` may take to kill, although it is cancelled.
 KILL_SECONDS = 10.0
 DEBUG_ID = "debug_sandbox_id"
@@ -61,6 +64,8 @@ class Sandbox(SandboxControl):
         )
         self._commands = Commands(self._envd)
         self._filesystem = Filesystem(self._envd)
+        self._git = Git(self._commands, answer.envd_version)
+        self._pty = Pty(self._envd, self._commands)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(sandbox_id={self._sandbox_id!r})"
@@ -89,6 +94,16 @@ class Sandbox(SandboxControl):
     def files(self) -> Filesystem:
         """The same as `filesystem`."""
         return self._filesystem
+
+    @property
+    def pty(self) -> Pty:
+        """Its terminals."""
+        return self._pty
+
+    @property
+    def git(self) -> Git:
+        """Git in it."""
+        return self._git
 
     # -- making and finding ----------------------------------------------------------------------------------------
 
@@ -150,7 +165,7 @@ class Sandbox(SandboxControl):
         if config.debug:
             return cls(config, _debug_sandbox())
         api = ControlPlane.at(config)
-        sandbox = cls(api.config, _create_or_kill(api, wanted))
+        sandbox = cls(api.config, create_or_kill(api, wanted))
         if not at_least(sandbox.envd_version, MINIMUM):
             sandbox.kill()
             text = f"the template's agent {sandbox.envd_version} is too old for this client: build the template anew"
@@ -198,6 +213,31 @@ class Sandbox(SandboxControl):
     def resume(self, timeout: float | None = None, **options: Unpack[ApiParams]) -> Sandbox:
         """Resume it after `pause`; the same as `connect`."""
         return self.connect(timeout, **options)
+
+    @classmethod
+    def _fork_by_id(
+        cls, sandbox_id: str, count: int = 1, timeout: float | None = None, **options: Unpack[ApiParams]
+    ) -> Forks:
+        wanted, api = wire.fork_request(count, timeout), api_of(sandbox_id, options)
+        return [cls(api.config, made) for made in fork_or_kill(api, sandbox_id, wanted)]
+
+    @also_on_class(_fork_by_id)
+    def fork(self, count: int = 1, timeout: float | None = None, **options: Unpack[ApiParams]) -> Forks:
+        """Make copies of it as it is at this moment; it goes on.
+
+        All or none: if a copy fails, or the call is cancelled, those that were made are killed.
+
+        Args:
+            count: How many, at most 20.
+            timeout: How long each lives, in seconds. Default: 300.
+            **options: See `ApiParams`.
+
+        Raises:
+            SandboxException: a copy could not be made.
+        """
+        wanted, api = wire.fork_request(count, timeout), self._api(options)
+        made = fork_or_kill(api, self._sandbox_id, wanted)
+        return [type(self)(api.config, one) for one in made]
 
     @staticmethod
     def list(
@@ -279,29 +319,53 @@ class Sandbox(SandboxControl):
         """
         return f"{self._config.port_scheme(self._domain)}://{self.get_host(port)}"
 
+    def download_url(
+        self, path: str, user: Username | None = None, use_signature_expiration: float | None = None
+    ) -> str:
+        """A URL under which anybody who has it can GET a file, without a key.
 
-def _create_or_kill(api: ControlPlane, wanted: control.NewSandbox) -> control.Sandbox:
-    """Create a sandbox; if the caller is cancelled meanwhile, find out which it is, and kill it."""
-    made: list[control.Sandbox] = []
+        Args:
+            path: Which file.
+            user: Whose home relative paths start at; default: the template's user.
+            use_signature_expiration: How long it works, in seconds. None and 0: as long as the sandbox lives.
 
-    def create() -> None:
-        made.append(api.create(wanted))
+        Raises:
+            InvalidArgumentException: an argument is wrong, or an end is wanted although the sandbox was created with
+                ``secure=False``.
 
-    try:
-        _sio.see_through(CREATE_GRACE, create)
-    except BaseException:
-        if made:
-            with _sio.shield(KILL_SECONDS):
-                _kill_quietly(api, made[0].sandbox_id)
-        raise
-    return made[0]
+        Example:
+            ```python
+            print(sandbox.download_url("/tmp/report.pdf", use_signature_expiration=3600))
+            ```
+        """
+        return self._file_url(arguments.text(path, "path"), "read", user, use_signature_expiration)
+
+    def upload_url(
+        self, path: str | None = None, user: Username | None = None, use_signature_expiration: float | None = None
+    ) -> str:
+        """A URL to which anybody who has it can POST files, without a key.
+
+        Each part named ``file`` of a ``multipart/form-data`` body is a file.
+
+        Args:
+            path: Where to; None: the ``filename`` of each part says so.
+            user: Who will own them; default: the template's user.
+            use_signature_expiration: As for `download_url`.
+
+        Raises:
+            InvalidArgumentException: as for `download_url`.
+        """
+        return self._file_url(path or "", "write", user, use_signature_expiration)
+
+    def _file_url(self, path: str, operation: Operation, user: Username | None, lifetime: float | None) -> str:
+        token = self._envd.access_token
+        name = self._envd.user_or_default(None if user is None else arguments.user_name(user))
+        base = self._config.files_url(self._sandbox_id, self._domain, signed=token is not None)
+        return file_url(base, path, operation, name, token, lifetime)
 
 
-def _kill_quietly(api: ControlPlane, sandbox_id: str) -> None:
-    try:
-        api.kill(sandbox_id)
-    except GrotteException as failure:
-        logger.warning("sandbox %s of a cancelled create could not be killed: %s", sandbox_id, failure)
+#: `list` is a method there.
+Forks = list[Sandbox]
 
 
 def _debug_sandbox() -> control.Sandbox:

@@ -11,6 +11,7 @@ from grotte._proto import arguments
 from grotte._proto import sandboxes as wire
 from grotte._proto.versions import METRICS, at_least
 from grotte._sync.api import ControlPlane
+from grotte._sync.paginator import SnapshotPaginator
 from grotte.config import ApiParams, ConnectionConfig
 from grotte.errors import SandboxException
 from grotte.models import SandboxInfo, SandboxMetrics, SandboxNetworkOpts, SnapshotInfo
@@ -169,6 +170,53 @@ class SandboxControl:
         """Take a snapshot of its files, from which `create` makes any number of sandboxes."""
         snapshot = (self._api(options)).snapshot(self._sandbox_id)
         return SnapshotInfo(snapshot.snapshot_id, snapshot.names)
+
+    @classmethod
+    def _snapshots_by_id(
+        cls,
+        sandbox_id: str | None = None,
+        limit: int | None = None,
+        next_token: str | None = None,
+        **options: Unpack[ApiParams],
+    ) -> SnapshotPaginator:
+        """The snapshots of the account.
+
+        Args:
+            sandbox_id: Only those of this sandbox.
+            limit: How many a page, at most 100.
+            next_token: Where to begin: a former paginator's `next_token`.
+            **options: See `ApiParams`.
+        """
+        return SnapshotPaginator(sandbox_id, limit, next_token, config=ConnectionConfig.resolve(**options))
+
+    @also_on_class(_snapshots_by_id)
+    def list_snapshots(
+        self, limit: int | None = None, next_token: str | None = None, **options: Unpack[ApiParams]
+    ) -> SnapshotPaginator:
+        """The snapshots of this sandbox.
+
+        Args:
+            limit: How many a page, at most 100.
+            next_token: Where to begin: a former paginator's `next_token`.
+            **options: See `ApiParams`.
+        """
+        config = self._config.override(**options)
+        return SnapshotPaginator(self._sandbox_id, limit, next_token, config=config)
+
+    @staticmethod
+    def delete_snapshot(snapshot_id: str, **options: Unpack[ApiParams]) -> bool:
+        """Delete a snapshot; sandboxes made from it go on.
+
+        Args:
+            snapshot_id: Its id, from `create_snapshot` or `list_snapshots`.
+            **options: See `ApiParams`.
+
+        Returns:
+            True, or False if there was none.
+        """
+        arguments.identifier(snapshot_id, "snapshot_id")
+        api = ControlPlane.at(ConnectionConfig.resolve(**options))
+        return api.delete_template(snapshot_id)
 
     @classmethod
     def _network_by_id(

@@ -25,6 +25,13 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="KEY",
         help="may repeat; without one a key is made and printed",
     )
+    parser.add_argument(
+        "--spares",
+        type=spare_count,
+        default=2,
+        metavar="N",
+        help="how many sandboxes stand ready for the next creations (default: %(default)s)",
+    )
     # How the SDK starts an engine of this user's own.
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ready-fd", type=int, default=None, help=argparse.SUPPRESS)
@@ -35,6 +42,13 @@ def port_number(text: str) -> int:
     number = int(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{number} is not a port: 0 to 65535")
+    return number
+
+
+def spare_count(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{number} is not a number of spares: 0 to 100")
     return number
 
 
@@ -52,6 +66,7 @@ def execute(options: argparse.Namespace) -> int:
             port=options.port,
             data_dir=options.data_dir or _local.data_dir(),
             api_keys=tuple(options.api_key),
+            spares=options.spares,
             on_demand=options.on_demand,
             ready_fd=options.ready_fd,
         )

@@ -8,7 +8,9 @@ import anyio
 
 from grotte.engine.control.plane import ControlPlane
 from grotte.engine.data.access import cors
+from grotte.engine.data.pages import for_browser
 from grotte.engine.data.plane import DataPlane
+from grotte.engine.data.ports import UpstreamLost
 from grotte.engine.data.routing import is_for_sandbox
 from grotte.engine.faults import ClientGone, ControlFault, Fault
 from grotte.engine.http import Receive, Request, Scope, Send
@@ -32,12 +34,15 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1000})
+            await self._join(scope, receive, send)
             return
         request = Request(scope, receive, send)
         self._active += 1
         try:
             await self._serve(request)
+        except UpstreamLost:
+            log.debug("event=upstream_lost method=%s path=%s", request.method, request.path)
+            raise  # breaks the answer off
         except ClientGone:
             log.debug("event=client_gone method=%s path=%s", request.method, request.path)
         except Exception:
@@ -58,6 +63,19 @@ class App:
                 self._idle = anyio.Event()
                 await self._idle.wait()
 
+    async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket, which only what listens in a sandbox may want."""
+        self._active += 1
+        try:
+            await self._data.serve_websocket(scope, receive, send)
+        except Exception:
+            log.exception("event=failed websocket path=%s", scope["path"])
+            raise
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
     async def _serve(self, request: Request) -> None:
         try:
             if self.stopping:
@@ -68,4 +86,4 @@ class App:
             if request.answered:
                 raise
             await request.drain()
-            await request.refuse(fault, cors(request))
+            await request.refuse(for_browser(fault, request), cors(request))

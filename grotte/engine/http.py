@@ -38,15 +38,21 @@ class Request:
         method: In capitals, as sent.
         path: The path as sent, still percent-encoded, without the query.
         headers: By lower-case name; the first one of a repeated name.
+        raw_headers: All of them, in order, names in lower case.
+        scheme: ``http`` or ``https``, as the client sees it.
+        multiplexed: It came by HTTP/2, which does not need to say whether there is a body.
         answered: The answer's head has been sent.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.method: str = scope["method"]
+        self.method: str = scope.get("method", "GET")  # a WebSocket begins with none but this
         self.path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         self.query_string: str = scope["query_string"].decode("latin-1")
         self.headers: dict[str, str] = {}
-        for name, value in scope["headers"]:
+        self.raw_headers: list[tuple[bytes, bytes]] = [(name.lower(), value) for name, value in scope["headers"]]
+        self.scheme: str = scope.get("scheme", "http")
+        self.multiplexed: bool = not scope.get("http_version", "1.1").startswith("1")
+        for name, value in self.raw_headers:
             self.headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
         self.answered = False
         self._receive = receive

@@ -75,7 +75,7 @@ class Listener(Server):
             app,
             interface=Interfaces.ASGINL,
             http=HTTPModes.auto,
-            websockets=False,
+            websockets=True,
             backlog=BACKLOG,
             backpressure=MAX_REQUESTS,
             http1_settings=_HTTP1,

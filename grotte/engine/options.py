@@ -44,6 +44,7 @@ class ServeOptions:
         ready_fd: A descriptor that gets one JSON line, the address or the reason why there is none.
         domain: The domain that answers tell clients to build hosts of; None lets clients keep their own.
         max_sandboxes: How many may run at once.
+        spares: How many sandboxes of each kind that is in use stand ready for the next creations; 0 for none.
         max_timeout: The longest life that a sandbox may ask for, in seconds.
         idle_seconds: How long an engine on demand waits for a client, in seconds.
         on_ready: Called once with the address when connections are accepted.
@@ -57,6 +58,7 @@ class ServeOptions:
     ready_fd: int | None = None
     domain: str | None = None
     max_sandboxes: int = 1000
+    spares: int = 2
     max_timeout: int = 86400
     idle_seconds: float = field(default_factory=idle_seconds)
     on_ready: Callable[[EngineAddress], None] | None = None

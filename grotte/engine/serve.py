@@ -18,6 +18,7 @@ from grotte._version import __version__
 from grotte.engine.app import App
 from grotte.engine.control.plane import ControlPlane
 from grotte.engine.control.sandboxes import Sandboxes
+from grotte.engine.control.snapshots import Snapshots
 from grotte.engine.data.plane import DataPlane
 from grotte.engine.datadir import DataDir
 from grotte.engine.host import Limits, SandboxHost
@@ -36,6 +37,8 @@ log = logging.getLogger("grotte.engine")
 
 #: How long open connections may take to finish once their sandboxes are dead, in seconds.
 CLOSE_GRACE = 5.0
+#: How long connections that carry nothing have to close by themselves; clients keep theirs open for minutes.
+LINGER = 0.25
 #: A stop that takes longer than this many seconds ends the process the hard way.
 STOP_GRACE = 30.0
 
@@ -77,8 +80,8 @@ async def run_engine(options: ServeOptions) -> int:
         store = stack.enter_context(Store(data_dir.database))
         # Bound before anything costly: a taken port is the commonest reason not to start.
         sock = stack.enter_context(bind(options.host, options.port))
-        host = await stack.enter_async_context(SandboxHost(data_dir.path))
-        registry = Registry(host, store, Limits(), options.max_sandboxes)
+        host = await stack.enter_async_context(SandboxHost(data_dir.path, store.kept()))
+        registry = Registry(host, store, Limits(), options.max_sandboxes, options.spares)
         await stack.enter_async_context(registry.open())
         address = _address(options, sock.getsockname())
         app = _assemble(options, registry, store)
@@ -92,7 +95,7 @@ async def run_engine(options: ServeOptions) -> int:
             await registry.kill_all()
             await app.wait_idle(CLOSE_GRACE)
             listener.halt()
-            tasks.cancel_scope.deadline = anyio.current_time() + CLOSE_GRACE
+            tasks.cancel_scope.deadline = anyio.current_time() + LINGER
     _withdraw(address)
     log.info("event=stopped")
     return 0
@@ -100,7 +103,8 @@ async def run_engine(options: ServeOptions) -> int:
 
 def _assemble(options: ServeOptions, registry: Registry, store: Store) -> App:
     sandboxes = Sandboxes(registry, Idempotency(store), max_timeout=options.max_timeout, domain=options.domain)
-    return App(ControlPlane(sandboxes, Keyring(options.api_keys)), DataPlane(registry))
+    snapshots = Snapshots(registry, options.max_timeout, sandboxes.describe)
+    return App(ControlPlane(sandboxes, snapshots, Keyring(options.api_keys)), DataPlane(registry))
 
 
 def _address(options: ServeOptions, bound: tuple[object, ...]) -> EngineAddress:

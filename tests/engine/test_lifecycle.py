@@ -75,27 +75,6 @@ def test_ctrl_c_stops_too(tmp_path: Path) -> None:
         assert running.process.wait(20) == 0
 
 
-def test_after_a_kill_the_sandboxes_are_gone_and_nothing_is_left(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    with engine(data_dir) as running, Wire(running.url, KEY) as wire:
-        key = {"idempotency-key": "again"}
-        first = wire.post("/v2/sandboxes", json={"templateID": "base"}, headers=key).json()
-        box = Box(wire, first)
-        assert box.put_file("/tmp/x", b"x").status_code == 200
-        running.process.kill()
-        running.process.wait()
-    with engine(data_dir) as running, Wire(running.url, KEY) as wire:
-        check_error(wire.get(f"/sandboxes/{box.id}"), 404)
-        assert wire.get("/v2/sandboxes").json() == []
-        for headers in (box.headers, {"x-access-token": str(box.token)}):
-            answer = wire.get("/health", headers=headers)
-            assert (answer.status_code, answer.json()["message"]) == (502, "The sandbox was not found")
-        assert wire.post("/v2/sandboxes", json={"templateID": "base"}, headers=key).json() == first
-        with wire.box() as fresh:
-            assert fresh.sh("echo hi").stdout == b"hi\n"
-    assert traces(box.id, data_dir) == []
-
-
 def test_the_state_is_for_its_owner_alone(tmp_path: Path) -> None:
     with engine(tmp_path / "data"):
         for file in (tmp_path / "data").glob("state.sqlite*"):

@@ -147,11 +147,6 @@ def test_a_command_line_too_long_for_the_kernel(box: Box) -> None:
     assert box.sh("echo still here").stdout == b"still here\n"
 
 
-def test_terminals_are_not_offered(box: Box) -> None:
-    (end,) = box.events("Start", {"process": {"cmd": "/bin/sh"}, "pty": {"size": {"cols": 80, "rows": 24}}})
-    assert end["error"]["code"] == "unimplemented"
-
-
 # -- time --------------------------------------------------------------------------------------------------------
 
 

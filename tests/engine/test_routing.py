@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from grotte._proto.signature import sign
-from tests.engine.wire import JSON, STREAM, Box, Wire, check_error, check_rpc_error, pack, unpack
+from tests.engine.wire import JSON, STREAM, Box, Wire, check_error, pack
 
 LIST = "/process.Process/List"
 NOT_FOUND = "The sandbox was not found"
@@ -157,15 +157,6 @@ def test_internal_routes_are_hidden(box: Box, path: str) -> None:
 @pytest.mark.parametrize(("method", "path"), [("GET", "/metrics"), ("POST", "/files/compose")])
 def test_not_offered(box: Box, method: str, path: str) -> None:
     check_error(box.wire.request(method, path, headers=box.headers), 501)
-
-
-def test_watches_are_not_offered(box: Box) -> None:
-    for method in ("CreateWatcher", "GetWatcherEvents", "RemoveWatcher"):
-        check_rpc_error(box.rpc(f"filesystem.Filesystem/{method}", {"path": "/tmp"}), 501, "unimplemented")
-    content = pack(b'{"path":"/tmp"}')
-    answer = box.wire.post("/filesystem.Filesystem/WatchDir", content=content, headers=box.headers | STREAM)
-    (end,) = unpack(answer.content)
-    assert end["error"]["code"] == "unimplemented"
 
 
 # -- browsers ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ def test_every_layer_is_named(tmp_path: Path) -> None:
     checks = {check.name: check for check in diagnose(tmp_path)}
     assert set(checks) == {
         "kernel", "bubblewrap", "user namespaces", "user ids", "overlayfs", "seccomp", "limit: memory", "limit: pids",
-        "limit: cpu", "owners",
+        "limit: cpu", "pause", "owners", "network",
     }  # fmt: skip
     assert all(check.remedy for check in checks.values() if check.status != "ok")
     assert list(tmp_path.iterdir()) == []
@@ -34,6 +34,14 @@ async def test_no_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         async with SandboxHost(tmp_path / "data"):
             pass
     assert next(check for check in diagnose() if check.name == "bubblewrap").status == "missing"
+
+
+def test_no_pasta(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = next(check for check in diagnose() if check.name == "network")
+    assert check.status == "degraded"
+    assert check.detail == "no internet access inside sandboxes: pasta is not installed"
+    assert "passt" in check.remedy
 
 
 async def test_a_data_directory_that_cannot_be(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grotte.engine.host import Guest, GuestError, SpawnRequest
+from grotte.engine.host import Egress, Guest, GuestError, SpawnRequest
 from grotte.engine.host.frames import MAX_FRAME, FrameDecoder, FrameError
+from grotte.engine.host.guest_network import GuestNetwork
 from tests.host.support import SECONDS
 
 
@@ -27,6 +28,12 @@ def frame(message: object) -> bytes:
 def send(sock: socket.socket, data: bytes, fds: list[int] | None = None) -> None:
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sock.sendmsg([data], rights)
+
+
+def no_network() -> GuestNetwork:
+    async def ask(egress: Egress | None) -> None: ...
+
+    return GuestNetwork(ask, "there is no sandbox")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +49,7 @@ async def lie(answer: bytes, fds: list[int] | None = None, op: str = "stat") -> 
 
     async def bury() -> None: ...
 
-    guest = Guest("liar", ours, bury)
+    guest = Guest("liar", ours, bury, no_network())
     calls = {
         "stat": lambda: guest.stat("/x", "user"),
         "open_read": lambda: guest.open_read("/x", "user"),
@@ -134,7 +141,7 @@ async def test_answers_in_pieces_and_many_events() -> None:
 
     async def bury() -> None: ...
 
-    guest = Guest("slow", ours, bury)
+    guest = Guest("slow", ours, bury, no_network())
     data = frame({"event": "exit", "pid": 5, "status": 0}) * 10_000 + frame({"event": "ready"})
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as group:
@@ -158,7 +165,7 @@ async def test_the_same_pid_twice() -> None:
 
     async def bury() -> None: ...
 
-    guest = Guest("twins", ours, bury)
+    guest = Guest("twins", ours, bury, no_network())
     ended = []
 
     async def spawn() -> None:

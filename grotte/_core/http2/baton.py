@@ -40,11 +40,11 @@ class AsyncBaton:
         self._all_sent = True
 
     def pump(self) -> None:
-        """Take in what has arrived, then send what waits; never blocks. Lock held."""
+        """Take in what has arrived, then send what waits; never blocks. Lock not held."""
         raise NotImplementedError
 
-    def pump_out(self) -> None:
-        """Send what waits; never blocks. Lock held."""
+    def flush(self) -> None:
+        """Send what waits; never blocks. Lock not held."""
         raise NotImplementedError
 
     def _alarm(self) -> float:
@@ -77,7 +77,7 @@ class AsyncBaton:
             await self._park(stream, event, scope)
 
     async def _park(self, stream: AsyncStream, event: _aio.Event, scope: _aio.deadline_scope) -> None:
-        woken = False
+        woken = nobody = False
         try:
             woken = await event.wait(scope.step)
             if not woken:
@@ -89,7 +89,9 @@ class AsyncBaton:
                 if self._heir is stream:
                     self._heir = None
                     if not woken or stream.ready():  # it will not read: somebody else must
-                        self._pass_baton()
+                        nobody = self._pass_baton()
+            if nobody:
+                self.flush()
 
     async def read_for(self, party: AsyncParty, scope: _aio.deadline_scope) -> bool:
         """Read for everybody until the party's wait is over; False when somebody reads already."""
@@ -107,21 +109,23 @@ class AsyncBaton:
             with self.lock:
                 self._reader = party.reading = None
                 self._blocked = False
-                self._pass_baton()
+                nobody = self._pass_baton()
+            if nobody:
+                self.flush()  # what was left to the reader that is not
         return True
 
     async def _read_once(self, party: AsyncParty, scope: _aio.deadline_scope) -> bool:
+        self.flush()
         with self.lock:
-            self.pump_out()
             if party.ready() or self.closed:
                 return True
             self._watches_write = not self._all_sent
             self._blocked = True
             alarm = self._alarm()
         heard = await self._waiter.wait(self._watches_write, earliest(alarm, scope.step))
+        self.pump()
         with self.lock:
             self._blocked = False
-            self.pump()
             if not heard and _aio.clock() >= alarm:
                 self._raise_alarm()
             if party.ready() or self.closed:
@@ -136,13 +140,14 @@ class AsyncBaton:
             self._blocked = False
             self._waiter.wake()
 
-    def _pass_baton(self) -> None:
+    def _pass_baton(self) -> bool:
+        """Have somebody else read; True when there is nobody. Lock held."""
         if self._reader is not None or self._heir is not None:
-            return
+            return False
         if self._parked and not self.closed:
             self._heir = next(iter(self._parked))
             del self._parked[self._heir]
             self._heir.wake()
-        else:
-            self.pump_out()  # what was left to the reader that is not
-            self._nobody_left()
+            return False
+        self._nobody_left()
+        return True

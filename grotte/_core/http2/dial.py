@@ -1,4 +1,4 @@
-"""From an origin to a connected channel: name, TCP, TLS with ALPN."""
+"""From an origin to a connected channel: name, TCP, proxy, TLS with ALPN."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import ssl
 from grotte._core import _aio
 from grotte._core.http2.channel import Channel
 from grotte._proto.http import Origin
+from grotte._proto.proxy import Proxy, Tunnel, open_tunnel
 from grotte._proto.tls import TlsPump
 from grotte._proto.transport_errors import ConnectFailed
 
@@ -25,22 +26,28 @@ class NoHttp2(Exception):
         self.forever = forever
 
 
-async def dial(origin: Origin, context: ssl.SSLContext | None, deadline: float | None) -> Channel:
-    """Connect, and agree on HTTP/2 where TLS can.
+async def dial(
+    origin: Origin, context: ssl.SSLContext | None, deadline: float | None, proxy: Proxy | None = None
+) -> Channel:
+    """Connect, through the proxy if there is one, and agree on HTTP/2 where TLS can.
 
     Raises:
         ConnectFailed: the name, TCP or TLS failed.
         TimeoutError: the deadline passed.
         NoHttp2: TLS is up, and the server chose HTTP/1.1.
     """
+    tunnel = None if proxy is None else open_tunnel(proxy, origin)
     try:
-        sock = await _connect(origin, deadline)
+        sock = await _connect(origin if proxy is None else proxy.origin, deadline)
     except OSError as error:  # socket.gaierror is one
         if is_deadline(error):
             raise
-        raise ConnectFailed(f"cannot connect to {origin}: {error.strerror or error}") from error
+        whom = origin if proxy is None else f"the proxy {proxy}"
+        raise ConnectFailed(f"cannot connect to {whom}: {error.strerror or error}") from error
     try:
         sock.getpeername()  # a connection that is reset by now has none
+        if tunnel is not None:
+            await _dig(sock, tunnel, deadline)
         tls = None if context is None else await _handshake(sock, context, origin, deadline)
     except OSError as error:
         sock.close()
@@ -62,6 +69,19 @@ async def _connect(origin: Origin, deadline: float | None) -> socket.socket:
     with contextlib.suppress(OSError, AttributeError):  # Linux only
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
     return sock
+
+
+async def _dig(sock: socket.socket, tunnel: Tunnel, deadline: float | None) -> None:
+    """Talk to the proxy until its end of the connection is the origin."""
+    channel = Channel(sock, None)
+    while tunnel.wanted:
+        sent = channel.send(tunnel.outgoing)
+        await _aio.wait_socket(sock, not sent, deadline)
+        with contextlib.suppress(BlockingIOError):
+            data = sock.recv(tunnel.wanted)
+            if not data:
+                raise ConnectFailed("the proxy closed the connection")
+            tunnel.receive(data)
 
 
 async def _handshake(sock: socket.socket, context: ssl.SSLContext, origin: Origin, deadline: float | None) -> TlsPump:

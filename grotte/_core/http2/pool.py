@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import ssl
-import urllib.request
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +12,6 @@ from contextlib import asynccontextmanager
 from grotte._core import _aio
 from grotte._core.exchange import Request
 from grotte._core.http2.connection import AsyncConnection
-from grotte._core.http2.dial import NoHttp2
 from grotte._core.http2.response import (
     AsyncExchange,
     AsyncHttp2Response,
@@ -25,11 +23,12 @@ from grotte._core.http2.route import AsyncRoute
 from grotte._core.http2.stream import AsyncStream
 from grotte._proto.http import Lane, Origin, Response
 from grotte._proto.options import Counters, TransportOptions, earliest
+from grotte._proto.proxy import Proxies, Proxy
 from grotte._proto.transport_errors import DeadlineExceeded
 
 #: Scheme, host or "*." and the parent domain, port.
 Place = tuple[str, str, int]
-
+RouteKey = tuple[Place, Lane, Proxy | None]
 
 #: For how long a host is taken to have the addresses that it had.
 ADDRESS_MEMORY = 60.0
@@ -43,7 +42,8 @@ class AsyncPool:
         #: Of routes that are no more.
         self._past = Counters()
         self._lock = _aio.Lock()
-        self._routes: dict[tuple[Place, Lane], AsyncRoute] = {}
+        self._routes: dict[RouteKey, AsyncRoute] = {}
+        self._proxies = Proxies(options.proxy)
         #: Until when a host gets connections of its own although it could share.
         self._separate: dict[Place, float] = {}
         #: In mode "strict": whose connections a host uses, and until when that has been looked into.
@@ -55,7 +55,7 @@ class AsyncPool:
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def fetch(self, request: Request, deadline: float | None) -> Response:
+    async def fetch(self, place: Place, request: Request, deadline: float | None) -> Response:
         """One attempt; see `AsyncTransport.fetch`.
 
         Raises:
@@ -63,8 +63,8 @@ class AsyncPool:
         """
         exchange = AsyncExchange(request, request_headers(request), self._options)
         try:
-            with _aio.deadline_scope(deadline) as scope:
-                connection = await self._acquire(request, deadline, held=False)
+            with _aio.deadline_watch(deadline) as scope:
+                connection = await self._acquire(place, request, deadline, held=False)
                 stream = exchange.open(connection, eager=True)
                 await exchange.send_body(stream, scope)
                 return await whole_response(stream, scope)
@@ -74,14 +74,14 @@ class AsyncPool:
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, deadline: float | None, idle_timeout: float | None
+        self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None
     ) -> AsyncIterator[AsyncHttp2Response]:
         """One attempt; see `AsyncTransport.stream`."""
         exchange = AsyncExchange(request, request_headers(request), self._options)
         stream: AsyncStream | None = None
         try:
-            with _aio.deadline_scope(deadline) as scope:
-                connection = await self._acquire(request, deadline, held=True)
+            with _aio.deadline_watch(deadline) as scope:
+                connection = await self._acquire(place, request, deadline, held=True)
                 opened = exchange.open(connection, eager=False)
                 await exchange.send_body(opened, scope)
                 await self._await_status(opened, scope, idle_timeout)
@@ -94,7 +94,7 @@ class AsyncPool:
 
     async def _await_status(self, stream: AsyncStream, scope: _aio.deadline_scope, idle_timeout: float | None) -> None:
         limit = None if idle_timeout is None else _aio.clock() + idle_timeout
-        with _aio.deadline_scope(earliest(scope.deadline, limit)) as step:
+        with _aio.deadline_watch(earliest(scope.deadline, limit)) as step:
             await stream.connection.wait(stream, stream.has_status, step)
         if step.expired:
             if scope.deadline is not None and (limit is None or scope.deadline <= limit):
@@ -104,11 +104,13 @@ class AsyncPool:
         if not stream.status and stream.error is not None:
             raise stream.error
 
-    async def _acquire(self, request: Request, deadline: float | None, *, held: bool) -> AsyncConnection:
+    async def _acquire(self, place: Place, request: Request, deadline: float | None, *, held: bool) -> AsyncConnection:
         origin = request.origin
         if request.coalesce == "strict" and origin.scheme == "https":
-            await self._adopt(request)
-        route = self._route(self.place(request), request)
+            with _aio.deadline_scope(deadline):  # what is still to be looked up then will not be needed
+                await self._adopt(request)
+            place = self.place(request)
+        route = self._route(place, request)
         connection = await route.acquire(deadline, held=held)
         if connection.serves(origin.host):
             return connection
@@ -120,13 +122,15 @@ class AsyncPool:
         """Find a connection to the same address with a certificate for this host too (RFC 9113 §9.1.1)."""
         own = own_place(request.origin)
         until = self._judged.get(own)
+        if self.proxy(request) is not None:
+            return  # whose address the connections have
         if until is not None and _aio.clock() < until:
             return
         self._judged[own] = _aio.clock() + ADDRESS_MEMORY
         self._adopted.pop(own, None)
         addresses = await _aio.addresses_of(request.origin.host, request.origin.port)
-        for (place, lane), route in list(self._routes.items()):
-            same = place != own and lane == request.lane and (place[0], place[2]) == (own[0], own[2])
+        for (place, lane, proxy), route in list(self._routes.items()):
+            same = place != own and lane == request.lane and not proxy and (place[0], place[2]) == (own[0], own[2])
             if same and any(each.usable and each.address in addresses for each in route.connections):
                 self._adopted[own] = place
                 return
@@ -157,21 +161,24 @@ class AsyncPool:
         self._adopted.pop(own, None)
         return True
 
+    def proxy(self, request: Request) -> Proxy | None:
+        """The proxy that the request goes through."""
+        return self._proxies.of(request.origin, request.proxy)
+
     def _route(self, place: Place, request: Request) -> AsyncRoute:
-        key = (place, request.lane)
+        proxy = self.proxy(request)
+        key = (place, request.lane, proxy)
         route = self._routes.get(key)
         if route is not None:
             route.last_used = _aio.clock()
             return route
         origin = request.origin
-        if proxied(origin):
-            raise NoHttp2(forever=True)
         with self._lock:
             route = self._routes.get(key)
             if route is None:
                 self._sweep()
                 context = self._ssl_context if origin.scheme == "https" else no_context
-                route = self._routes[key] = AsyncRoute(origin, context, self._options)
+                route = self._routes[key] = AsyncRoute(origin, context, self._options, proxy)
                 if self._closed:
                     route.close()
             return route
@@ -193,7 +200,7 @@ class AsyncPool:
 
     def _ssl_context(self) -> ssl.SSLContext:
         if self._context is None:
-            self._context = self._options.ssl_context or ssl.create_default_context()
+            self._context = self._options.make_context()
         # Each time: httpcore, given the same context, sets its own.
         self._context.set_alpn_protocols(["h2", "http/1.1"])
         return self._context
@@ -225,14 +232,6 @@ def own_place(origin: Origin) -> Place:
 
 def no_context() -> None:
     """Without TLS."""
-
-
-def proxied(origin: Origin) -> bool:
-    """Whether the environment sends requests for this origin through a proxy."""
-    if origin.scheme == "unix" or not urllib.request.getproxies().get(origin.scheme):
-        return False
-    loopback = origin.host == "localhost" or origin.host.endswith(".localhost") or origin.host.startswith("127.")
-    return not (loopback or urllib.request.proxy_bypass(origin.host))
 
 
 _pools: weakref.WeakSet[AsyncPool] = weakref.WeakSet()

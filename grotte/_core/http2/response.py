@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from grotte._core import _aio
 from grotte._core.exchange import Request
-from grotte._core.http2.connection import CONGESTED, AsyncConnection
+from grotte._core.http2.connection import AsyncConnection
+from grotte._core.http2.link import CONGESTED
 from grotte._core.http2.stream import AsyncStream
 from grotte._proto.http import Headers, Response
 from grotte._proto.http2.codec import Header
@@ -94,13 +95,16 @@ class AsyncExchange:
             return
         self._request.taken = True
         pieces = aiter(body)
-        try:
-            async for piece in pieces:
-                if not await self._send_piece(stream, piece, False, scope):
-                    return
-        finally:
-            await _aio.end_iteration(pieces)
-        await self._send_piece(stream, b"", True, scope)
+        with _aio.deadline_scope(scope.deadline) as cut:  # the caller's waits do not observe the deadline
+            try:
+                async for piece in pieces:
+                    if not await self._send_piece(stream, piece, False, cut):
+                        return
+            finally:
+                await _aio.end_iteration(pieces)
+            await self._send_piece(stream, b"", True, cut)
+        if cut.expired:
+            await scope.expire()
 
     async def _send_piece(self, stream: AsyncStream, data: bytes, last: bool, scope: _aio.deadline_scope) -> bool:
         """Send one piece; False when the rest is pointless."""
@@ -115,7 +119,7 @@ class AsyncExchange:
 
     async def _wait_to_send(self, stream: AsyncStream, scope: _aio.deadline_scope) -> None:
         stalled = _aio.clock() + self._options.write_timeout
-        with _aio.deadline_scope(earliest(scope.deadline, stalled)) as step:
+        with _aio.deadline_watch(earliest(scope.deadline, stalled)) as step:
             await stream.connection.wait(stream, stream.may_send, step)
         if step.expired:
             if scope.deadline is not None and scope.deadline <= stalled:
@@ -180,7 +184,7 @@ class AsyncHttp2Response:
     async def _wait(self) -> None:
         idle = None if self.idle_timeout is None else _aio.clock() + self.idle_timeout
         deadline = earliest(self._deadline, idle)
-        with _aio.deadline_scope(deadline) as scope:
+        with _aio.deadline_watch(deadline) as scope:
             await self._stream.connection.wait(self._stream, self._stream.has_data, scope)
         if scope.expired:
             if deadline == self._deadline:

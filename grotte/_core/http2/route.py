@@ -18,6 +18,7 @@ from grotte._core.http2.stream import AsyncParty
 from grotte._proto.http import Origin
 from grotte._proto.http2.select import make_codec
 from grotte._proto.options import Counters, TransportOptions, earliest
+from grotte._proto.proxy import Proxy
 from grotte._proto.transport_errors import (
     ConnectFailed,
     ConnectionLost,
@@ -72,8 +73,10 @@ class AsyncRoute:
         origin: Origin,
         context: Callable[[], ssl.SSLContext | None],
         options: TransportOptions,
+        proxy: Proxy | None = None,
     ) -> None:
         self.origin = origin
+        self._proxy = proxy
         self.lock = _aio.Lock()
         self.connections: list[AsyncConnection] = []
         self._context = context
@@ -102,6 +105,8 @@ class AsyncRoute:
             DeadlineExceeded: the deadline or the pool's time limit passed.
             NoHttp2: the server speaks HTTP/1.1 only.
         """
+        if deadline is not None and _aio.clock() >= deadline:
+            raise late(deadline, processed=False)
         with self.lock:
             if self._closed:
                 raise ConnectionLost("the transport is closed", processed=False)
@@ -113,7 +118,7 @@ class AsyncRoute:
             self._queue(seeker)[seeker] = None
         limit = _aio.clock() + self._options.pool_timeout
         try:
-            with _aio.deadline_scope(earliest(deadline, limit)) as scope:
+            with _aio.deadline_watch(earliest(deadline, limit)) as scope:
                 return await self._seek(seeker, scope)
         finally:
             with self.lock:
@@ -201,7 +206,7 @@ class AsyncRoute:
                     self.connections.append(connection)
                     if self._closed:
                         connection.retire()
-                self.changed()
+                self.lost()
 
     def _dial_failed(self, failure: Exception) -> None:
         logger.debug("connect failed origin=%s: %s", self.origin, failure)
@@ -216,7 +221,7 @@ class AsyncRoute:
         limit = _aio.clock() + self._options.connect_timeout
         logger.debug("connect origin=%s", self.origin)
         with _aio.deadline_scope(earliest(scope.deadline, limit)) as step:
-            channel = await dial(self.origin, self._context(), step.step)
+            channel = await dial(self.origin, self._context(), step.step, self._proxy)
             return await self._greet(channel, step)
         if scope.deadline is not None and scope.deadline <= limit:
             await scope.expire()
@@ -234,8 +239,7 @@ class AsyncRoute:
         )
         connection = AsyncConnection(channel, codec, self.lock, self, options, self.counters)
         try:
-            with self.lock:
-                connection.pump_out()
+            connection.flush()
             if channel.tls is None and not self._known:
                 await self._probe(connection, step)
         except BaseException:
@@ -275,8 +279,6 @@ class AsyncRoute:
 
     def changed(self) -> None:
         """Hand out what is free, in the order of arrival, and have more opened when that is needed."""
-        if any(connection.closed for connection in self.connections):
-            self._forget_closed()
         if not (self._short or self._held):
             return
         for connection in self.connections:
@@ -285,30 +287,36 @@ class AsyncRoute:
         if self.wants_dial():
             next(iter(self._short or self._held)).wake()
 
+    def freed(self, connection: AsyncConnection) -> None:
+        """Hand out a slot that is free again."""
+        if self._short or self._held:
+            self._grant(connection)
+
     def _grant(self, connection: AsyncConnection) -> None:
-        while True:
-            if self._room(connection, held=True) > 0:
-                seeker = self._oldest()
-            else:
-                seeker = next(iter(self._short), None) if self._room(connection, held=False) > 0 else None
+        free, reserve = connection.cap - connection.active, self._reserve(connection)
+        while free > 0:
+            seeker = self._oldest() if free > reserve else next(iter(self._short), None)
             if seeker is None:
                 return
             self._queue(seeker).pop(seeker)
+            free -= 1
             connection.reserved += 1
             seeker.connection = connection
             seeker.wake()
 
     def _oldest(self) -> AsyncSeeker | None:
         heads = [next(iter(queue)) for queue in (self._short, self._held) if queue]
-        return min(heads, key=lambda seeker: seeker.number, default=None)
+        return min(heads, key=lambda seeker: seeker.number) if len(heads) > 1 else next(iter(heads), None)
 
     def _queue(self, seeker: AsyncSeeker) -> OrderedDict[AsyncSeeker, None]:
         return self._held if seeker.held else self._short
 
-    def _forget_closed(self) -> None:
+    def lost(self) -> None:
+        """Forget connections that have closed."""
         if any(connection.closed and connection.silent for connection in self.connections):
             self._known = False  # whoever answers there now may speak something else
         self.connections = [connection for connection in self.connections if not connection.closed]
+        self.changed()
 
     def baton_free(self) -> None:
         """Have one of those who wait here read the connection that nobody reads."""

@@ -41,11 +41,11 @@ class Baton:
         self._all_sent = True
 
     def pump(self) -> None:
-        """Take in what has arrived, then send what waits; never blocks. Lock held."""
+        """Take in what has arrived, then send what waits; never blocks. Lock not held."""
         raise NotImplementedError
 
-    def pump_out(self) -> None:
-        """Send what waits; never blocks. Lock held."""
+    def flush(self) -> None:
+        """Send what waits; never blocks. Lock not held."""
         raise NotImplementedError
 
     def _alarm(self) -> float:
@@ -78,7 +78,7 @@ class Baton:
             self._park(stream, event, scope)
 
     def _park(self, stream: Stream, event: _sio.Event, scope: _sio.deadline_scope) -> None:
-        woken = False
+        woken = nobody = False
         try:
             woken = event.wait(scope.step)
             if not woken:
@@ -90,7 +90,9 @@ class Baton:
                 if self._heir is stream:
                     self._heir = None
                     if not woken or stream.ready():  # it will not read: somebody else must
-                        self._pass_baton()
+                        nobody = self._pass_baton()
+            if nobody:
+                self.flush()
 
     def read_for(self, party: Party, scope: _sio.deadline_scope) -> bool:
         """Read for everybody until the party's wait is over; False when somebody reads already."""
@@ -108,21 +110,23 @@ class Baton:
             with self.lock:
                 self._reader = party.reading = None
                 self._blocked = False
-                self._pass_baton()
+                nobody = self._pass_baton()
+            if nobody:
+                self.flush()  # what was left to the reader that is not
         return True
 
     def _read_once(self, party: Party, scope: _sio.deadline_scope) -> bool:
+        self.flush()
         with self.lock:
-            self.pump_out()
             if party.ready() or self.closed:
                 return True
             self._watches_write = not self._all_sent
             self._blocked = True
             alarm = self._alarm()
         heard = self._waiter.wait(self._watches_write, earliest(alarm, scope.step))
+        self.pump()
         with self.lock:
             self._blocked = False
-            self.pump()
             if not heard and _sio.clock() >= alarm:
                 self._raise_alarm()
             if party.ready() or self.closed:
@@ -137,13 +141,14 @@ class Baton:
             self._blocked = False
             self._waiter.wake()
 
-    def _pass_baton(self) -> None:
+    def _pass_baton(self) -> bool:
+        """Have somebody else read; True when there is nobody. Lock held."""
         if self._reader is not None or self._heir is not None:
-            return
+            return False
         if self._parked and not self.closed:
             self._heir = next(iter(self._parked))
             del self._parked[self._heir]
             self._heir.wake()
-        else:
-            self.pump_out()  # what was left to the reader that is not
-            self._nobody_left()
+            return False
+        self._nobody_left()
+        return True

@@ -36,14 +36,12 @@ from grotte._proto.http2.codec import (
 from grotte._proto.options import Counters, TransportOptions
 from grotte._proto.transport_errors import ConnectionLost, ProtocolViolation, StreamResetError, TransportError
 from grotte._sync import _sio
-from grotte._sync.http2.baton import Baton
 from grotte._sync.http2.channel import Channel
+from grotte._sync.http2.link import Link
 from grotte._sync.http2.stream import Stream
 
 logger = logging.getLogger("grotte.http2")
 
-#: An upload pauses while more than this waits for the socket.
-CONGESTED = 256 * 1024
 #: Streams that one connection serves before another takes over; ids end at 2**31.
 LAST_ID = 2**31 - 2**16
 RELEASE = b"release?"
@@ -54,13 +52,19 @@ class Owner(Protocol):
     """Who gave the connection its lock, and wants to know of changes. Called with that lock held."""
 
     def changed(self) -> None:
-        """A slot is free, SETTINGS arrived, or the connection takes no more streams."""
+        """Slots are free, SETTINGS arrived, or the connection takes no more streams."""
+
+    def freed(self, connection: Connection) -> None:
+        """The connection has a slot free."""
+
+    def lost(self) -> None:
+        """The connection has closed."""
 
     def baton_free(self) -> None:
         """Nobody reads this connection any more, and nobody is parked on it."""
 
 
-class Connection(Baton):
+class Connection(Link):
     """The streams of one connection, its slots and its reader.
 
     Methods that say so must be called with `lock` held; the others take it.
@@ -75,12 +79,9 @@ class Connection(Baton):
         options: TransportOptions,
         counters: Counters,
     ) -> None:
-        super().__init__(lock, _sio.socket_waiter(channel.socket))
-        self._channel = channel
-        self._codec = codec
+        super().__init__(channel, codec, lock, counters)
         self._owner = owner
         self._options = options
-        self._counters = counters
         self._streams: dict[int, Stream] = {}
         self._uploads: dict[Stream, None] = {}
         #: Slots that wait for the answer to a PING under way, and those that wait for the next PING.
@@ -91,13 +92,10 @@ class Connection(Baton):
         #: What REFUSED_STREAM taught, and the answers since.
         self._learned_cap: int | None = None
         self._answers = 0
-        #: Bytes that have left `codec.wire` so far.
-        self._left = 0
         self._last_heard = _sio.clock()
         self._ping_deadline: float | None = None
         self.settled = False
         self.draining = False
-        self._socket_closed = False
         peer = channel.socket.getpeername()
         #: Whom it is connected to.
         self.address = str(peer[0]) if isinstance(peer, tuple) else str(peer)
@@ -134,25 +132,18 @@ class Connection(Baton):
         """Nothing ever came, or nothing of HTTP/2."""
         return self.not_http2 or not self._channel.bytes_received
 
-    def congested(self) -> bool:
-        return len(self._codec.wire) > CONGESTED
-
     def serves(self, host: str) -> bool:
         """Whether the peer has proved, where proof is asked for, that it speaks for `host`."""
         return self._channel.tls is None or self._channel.tls.covers(host)
 
-    def has_left(self, stream: Stream) -> bool:
-        """Whether any byte of the request may have reached the peer."""
-        return self._left > stream.start
-
     def refresh(self) -> None:
         """Before reuse: see a GOAWAY or an end that has arrived since anybody read. Lock held."""
-        if self._reader is not None or self.closed:
+        if self._reader is not None or self._heir is not None or self.closed:
             return
         if not self.active and _sio.clock() - self._last_heard > self._options.idle_timeout:
             self.retire()
         else:
-            self.pump()
+            self.pump_now()
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,7 +156,7 @@ class Connection(Baton):
                 raise self._unsent()
             if not self.active:
                 self._last_heard = _sio.clock()
-            stream.start = self._left + len(self._codec.wire)
+            stream.start = self.position
             stream.id = self._codec.open_stream(headers, end_stream=end_stream, extra_window=extra_window)
             stream.sent_end = end_stream
             self._streams[stream.id] = stream
@@ -173,8 +164,8 @@ class Connection(Baton):
             self._counters.streams_open += 1
             if stream.id > LAST_ID:
                 self.draining = True
-            if end_stream:
-                self._flush_soon()
+        if end_stream:
+            self._flush_soon()
         return stream
 
     def _unsent(self) -> TransportError:
@@ -182,9 +173,8 @@ class Connection(Baton):
 
     def send_data(self, stream: Stream, data: memoryview, *, end: bool) -> int:
         """Queue what the windows and the backlog permit, and return how much that was."""
+        self.glance()
         with self.lock:
-            if self._reader is None:
-                self.pump_in()
             if stream.upload_is_over():
                 return 0
             taken = self._codec.send_data(stream.id, data, end_stream=end) if data or end else 0
@@ -195,8 +185,8 @@ class Connection(Baton):
                 self._settle(stream)
             else:
                 self._uploads[stream] = None
-            self.pump_out()
-            return taken
+        self._flush_soon() if stream.sent_end else self.flush()
+        return taken
 
     def take(self, stream: Stream) -> bytes | None:
         """The next piece of the body that has arrived; None when there is none now."""
@@ -206,9 +196,9 @@ class Connection(Baton):
             data, owed = stream.chunks.popleft()
             if stream.open and not self.closed:
                 self._codec.consumed(stream.id, owed)
-                if self._codec.wire:
-                    self._flush_soon()
-            return data
+        if self._codec.wire:
+            self._flush_soon()
+        return data
 
     def release(self, stream: Stream, error_code: int = ErrorCode.CANCEL) -> None:
         """The caller is done with the stream: give it up if it still goes on."""
@@ -220,11 +210,11 @@ class Connection(Baton):
                 self._unreleased += 1
                 self._forget(stream)
                 self._send_release_ping()
-                self._flush_soon()
             if stream.error is None and not stream.ended:
                 # somebody else may be waiting for the stream that is given up
                 stream.error = StreamResetError("the request was given up", error_code=error_code, processed=True)
                 stream.wake()
+        self._flush_soon()
 
     # ── what the baton asks (lock held) ─────────────────────────────────────────────────────────────────────────
 
@@ -239,7 +229,6 @@ class Connection(Baton):
         elif self._ping_deadline is None and now - self._last_heard >= self._options.ping_after:
             self._ping_deadline = now + self._options.ping_timeout
             self._codec.ping(ALIVE)
-            self.pump_out()
 
     def _nobody_left(self) -> None:
         if self.closed:
@@ -247,63 +236,40 @@ class Connection(Baton):
         else:
             self._owner.baton_free()
 
-    # ── pumps (lock held) ───────────────────────────────────────────────────────────────────────────────────────
-
-    def pump(self) -> None:
-        """Take in what has arrived, then send what waits; never blocks."""
-        self.pump_in()
-        self.pump_out()
+    # ── what the link asks (lock held, but for the first) ───────────────────────────────────────────────────────
 
     def _flush_soon(self) -> None:
         """Send what waits; in async, once for all who have something to say in this turn of the event loop."""
         if _sio.WRITES_IN_TURNS and (self._reader is not None or self._heir is not None):
             self.interrupt()
         else:
-            self.pump_out()
+            self.flush()
 
-    def pump_in(self) -> None:
-        if self.closed:
-            return
-        before = self._channel.bytes_received
+    def _on_bytes(self, data: list[bytes], failure: OSError | None, *, news: bool) -> None:
         try:
-            for data in self._channel.receive():
-                for event in self._codec.receive(data):
-                    self._counters.events_received += 1
+            for piece in data:
+                events = self._codec.receive(piece)
+                self._counters.events_received += len(events)
+                for event in events:
                     self._HANDLERS[type(event)](self, event)
         except ProtocolError as error:
             self.not_http2 = isinstance(error, NotHttp2)
+            self._outbox += self._codec.wire
             with contextlib.suppress(OSError):
-                self._channel.send(self._codec.wire)  # the GOAWAY that says why
+                self._channel.send(self._outbox)  # the GOAWAY that says why
             kind = ConnectionLost if self.not_http2 else ProtocolViolation
             self._fail(f"the server broke HTTP/2: {error}", kind)
-        except OSError as error:  # ssl.SSLError is one
-            self._fail(f"the connection broke: {reason(error)}")
-        received = self._channel.bytes_received - before
-        if received:
-            self._counters.bytes_received += received
+        if news:
             self._last_heard = _sio.clock()
             self._ping_deadline = None
-        if self._channel.ended:
+        if failure is not None:
+            self._fail(f"the connection broke: {reason(failure)}")
+        elif self._channel.ended:
             self._fail("the server closed the connection")
         elif self.draining and not self.active:
             self._fail("the server is shutting down")
 
-    def pump_out(self) -> None:
-        wire = self._codec.wire
-        if self.closed or (not wire and self._all_sent):
-            return
-        waiting, sent = len(wire), self._channel.bytes_sent
-        try:
-            self._all_sent = self._channel.send(wire)
-        except OSError as error:
-            # What the peer said before it closed decides what becomes of each stream.
-            self.pump_in()
-            self._fail(f"the connection broke: {reason(error)}")
-            return
-        self._left += waiting - len(wire)
-        self._counters.bytes_sent += self._channel.bytes_sent - sent
-        if not self._all_sent and not self._watches_write:
-            self.interrupt()
+    def _on_room(self) -> None:
         if self._uploads and not self.congested():
             for stream in list(self._uploads):
                 self._wake_if_ready(stream)
@@ -350,7 +316,8 @@ class Connection(Baton):
             if self._answers >= self._learned_cap:
                 self._answers = 0
                 self._learned_cap += 1
-        self._owner.changed()
+        if self.usable:
+            self._owner.freed(self)
 
     def _forget(self, stream: Stream) -> None:
         stream.open = False
@@ -428,7 +395,7 @@ class Connection(Baton):
         """Say goodbye and close."""
         if not self.closed:
             self._codec.goodbye()
-            self.pump_out()
+            self.flush_now()
             self._fail("the connection was closed by this program")
 
     def abandon(self) -> None:
@@ -446,17 +413,9 @@ class Connection(Baton):
         for stream in list(self._streams.values()):
             self._end(stream, kind(why, processed=self.has_left(stream) and not self.not_http2))
         self._releasing = self._unreleased = 0
-        if self._reader is None:
-            self._close_socket()
-        else:
-            self.interrupt()
-        self._owner.changed()
-
-    def _close_socket(self) -> None:
-        if not self._socket_closed:
-            self._socket_closed = True
-            self._waiter.close()
-            self._channel.close()
+        self._close_socket()
+        self.interrupt()
+        self._owner.lost()
 
 
 def reason(error: OSError) -> str:

@@ -6,18 +6,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import ssl
-import urllib.request
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from grotte._proto.http import Lane, Origin, Response
 from grotte._proto.options import Counters, TransportOptions, earliest
+from grotte._proto.proxy import Proxies, Proxy
 from grotte._proto.transport_errors import DeadlineExceeded
 from grotte._sync import _sio
 from grotte._sync.exchange import Request
 from grotte._sync.http2.connection import Connection
-from grotte._sync.http2.dial import NoHttp2
 from grotte._sync.http2.response import (
     Exchange,
     Http2Response,
@@ -30,7 +29,7 @@ from grotte._sync.http2.stream import Stream
 
 #: Scheme, host or "*." and the parent domain, port.
 Place = tuple[str, str, int]
-
+RouteKey = tuple[Place, Lane, Proxy | None]
 
 #: For how long a host is taken to have the addresses that it had.
 ADDRESS_MEMORY = 60.0
@@ -44,7 +43,8 @@ class Pool:
         #: Of routes that are no more.
         self._past = Counters()
         self._lock = _sio.Lock()
-        self._routes: dict[tuple[Place, Lane], Route] = {}
+        self._routes: dict[RouteKey, Route] = {}
+        self._proxies = Proxies(options.proxy)
         #: Until when a host gets connections of its own although it could share.
         self._separate: dict[Place, float] = {}
         #: In mode "strict": whose connections a host uses, and until when that has been looked into.
@@ -56,7 +56,7 @@ class Pool:
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def fetch(self, request: Request, deadline: float | None) -> Response:
+    def fetch(self, place: Place, request: Request, deadline: float | None) -> Response:
         """One attempt; see `Transport.fetch`.
 
         Raises:
@@ -64,8 +64,8 @@ class Pool:
         """
         exchange = Exchange(request, request_headers(request), self._options)
         try:
-            with _sio.deadline_scope(deadline) as scope:
-                connection = self._acquire(request, deadline, held=False)
+            with _sio.deadline_watch(deadline) as scope:
+                connection = self._acquire(place, request, deadline, held=False)
                 stream = exchange.open(connection, eager=True)
                 exchange.send_body(stream, scope)
                 return whole_response(stream, scope)
@@ -74,13 +74,15 @@ class Pool:
         raise late(deadline, processed=exchange.processed)
 
     @contextmanager
-    def stream(self, request: Request, deadline: float | None, idle_timeout: float | None) -> Iterator[Http2Response]:
+    def stream(
+        self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None
+    ) -> Iterator[Http2Response]:
         """One attempt; see `Transport.stream`."""
         exchange = Exchange(request, request_headers(request), self._options)
         stream: Stream | None = None
         try:
-            with _sio.deadline_scope(deadline) as scope:
-                connection = self._acquire(request, deadline, held=True)
+            with _sio.deadline_watch(deadline) as scope:
+                connection = self._acquire(place, request, deadline, held=True)
                 opened = exchange.open(connection, eager=False)
                 exchange.send_body(opened, scope)
                 self._await_status(opened, scope, idle_timeout)
@@ -93,7 +95,7 @@ class Pool:
 
     def _await_status(self, stream: Stream, scope: _sio.deadline_scope, idle_timeout: float | None) -> None:
         limit = None if idle_timeout is None else _sio.clock() + idle_timeout
-        with _sio.deadline_scope(earliest(scope.deadline, limit)) as step:
+        with _sio.deadline_watch(earliest(scope.deadline, limit)) as step:
             stream.connection.wait(stream, stream.has_status, step)
         if step.expired:
             if scope.deadline is not None and (limit is None or scope.deadline <= limit):
@@ -103,11 +105,13 @@ class Pool:
         if not stream.status and stream.error is not None:
             raise stream.error
 
-    def _acquire(self, request: Request, deadline: float | None, *, held: bool) -> Connection:
+    def _acquire(self, place: Place, request: Request, deadline: float | None, *, held: bool) -> Connection:
         origin = request.origin
         if request.coalesce == "strict" and origin.scheme == "https":
-            self._adopt(request)
-        route = self._route(self.place(request), request)
+            with _sio.deadline_scope(deadline):  # what is still to be looked up then will not be needed
+                self._adopt(request)
+            place = self.place(request)
+        route = self._route(place, request)
         connection = route.acquire(deadline, held=held)
         if connection.serves(origin.host):
             return connection
@@ -119,13 +123,15 @@ class Pool:
         """Find a connection to the same address with a certificate for this host too (RFC 9113 §9.1.1)."""
         own = own_place(request.origin)
         until = self._judged.get(own)
+        if self.proxy(request) is not None:
+            return  # whose address the connections have
         if until is not None and _sio.clock() < until:
             return
         self._judged[own] = _sio.clock() + ADDRESS_MEMORY
         self._adopted.pop(own, None)
         addresses = _sio.addresses_of(request.origin.host, request.origin.port)
-        for (place, lane), route in list(self._routes.items()):
-            same = place != own and lane == request.lane and (place[0], place[2]) == (own[0], own[2])
+        for (place, lane, proxy), route in list(self._routes.items()):
+            same = place != own and lane == request.lane and not proxy and (place[0], place[2]) == (own[0], own[2])
             if same and any(each.usable and each.address in addresses for each in route.connections):
                 self._adopted[own] = place
                 return
@@ -156,21 +162,24 @@ class Pool:
         self._adopted.pop(own, None)
         return True
 
+    def proxy(self, request: Request) -> Proxy | None:
+        """The proxy that the request goes through."""
+        return self._proxies.of(request.origin, request.proxy)
+
     def _route(self, place: Place, request: Request) -> Route:
-        key = (place, request.lane)
+        proxy = self.proxy(request)
+        key = (place, request.lane, proxy)
         route = self._routes.get(key)
         if route is not None:
             route.last_used = _sio.clock()
             return route
         origin = request.origin
-        if proxied(origin):
-            raise NoHttp2(forever=True)
         with self._lock:
             route = self._routes.get(key)
             if route is None:
                 self._sweep()
                 context = self._ssl_context if origin.scheme == "https" else no_context
-                route = self._routes[key] = Route(origin, context, self._options)
+                route = self._routes[key] = Route(origin, context, self._options, proxy)
                 if self._closed:
                     route.close()
             return route
@@ -192,7 +201,7 @@ class Pool:
 
     def _ssl_context(self) -> ssl.SSLContext:
         if self._context is None:
-            self._context = self._options.ssl_context or ssl.create_default_context()
+            self._context = self._options.make_context()
         # Each time: httpcore, given the same context, sets its own.
         self._context.set_alpn_protocols(["h2", "http/1.1"])
         return self._context
@@ -224,14 +233,6 @@ def own_place(origin: Origin) -> Place:
 
 def no_context() -> None:
     """Without TLS."""
-
-
-def proxied(origin: Origin) -> bool:
-    """Whether the environment sends requests for this origin through a proxy."""
-    if origin.scheme == "unix" or not urllib.request.getproxies().get(origin.scheme):
-        return False
-    loopback = origin.host == "localhost" or origin.host.endswith(".localhost") or origin.host.startswith("127.")
-    return not (loopback or urllib.request.proxy_bypass(origin.host))
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()

@@ -13,7 +13,8 @@ from grotte._proto.options import TransportOptions, earliest
 from grotte._proto.transport_errors import DeadlineExceeded
 from grotte._sync import _sio
 from grotte._sync.exchange import Request
-from grotte._sync.http2.connection import CONGESTED, Connection
+from grotte._sync.http2.connection import Connection
+from grotte._sync.http2.link import CONGESTED
 from grotte._sync.http2.stream import Stream
 from grotte.errors import InvalidArgumentException
 
@@ -95,13 +96,16 @@ class Exchange:
             return
         self._request.taken = True
         pieces = iter(body)
-        try:
-            for piece in pieces:
-                if not self._send_piece(stream, piece, False, scope):
-                    return
-        finally:
-            _sio.end_iteration(pieces)
-        self._send_piece(stream, b"", True, scope)
+        with _sio.deadline_scope(scope.deadline) as cut:  # the caller's waits do not observe the deadline
+            try:
+                for piece in pieces:
+                    if not self._send_piece(stream, piece, False, cut):
+                        return
+            finally:
+                _sio.end_iteration(pieces)
+            self._send_piece(stream, b"", True, cut)
+        if cut.expired:
+            scope.expire()
 
     def _send_piece(self, stream: Stream, data: bytes, last: bool, scope: _sio.deadline_scope) -> bool:
         """Send one piece; False when the rest is pointless."""
@@ -116,7 +120,7 @@ class Exchange:
 
     def _wait_to_send(self, stream: Stream, scope: _sio.deadline_scope) -> None:
         stalled = _sio.clock() + self._options.write_timeout
-        with _sio.deadline_scope(earliest(scope.deadline, stalled)) as step:
+        with _sio.deadline_watch(earliest(scope.deadline, stalled)) as step:
             stream.connection.wait(stream, stream.may_send, step)
         if step.expired:
             if scope.deadline is not None and scope.deadline <= stalled:
@@ -181,7 +185,7 @@ class Http2Response:
     def _wait(self) -> None:
         idle = None if self.idle_timeout is None else _sio.clock() + self.idle_timeout
         deadline = earliest(self._deadline, idle)
-        with _sio.deadline_scope(deadline) as scope:
+        with _sio.deadline_watch(deadline) as scope:
             self._stream.connection.wait(self._stream, self._stream.has_data, scope)
         if scope.expired:
             if deadline == self._deadline:

@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from grotte._proto.control import NetworkConfig, NewSandbox
+from grotte._proto.control import AutoResume, NewSandbox
+from grotte.engine.control.network import read_network
 from grotte.engine.faults import ControlFault, not_offered
 from grotte.engine.lifecycle.sandbox import Order
-from grotte.engine.lifecycle.templates import find_template
+from grotte.engine.lifecycle.templates import Templates
 
 #: Fields that change what a sandbox is, and that this engine cannot honour: refused, never ignored.
 _NOT_OFFERED_FIELDS = ("mcp", "iam", "volumeMounts")
-_NOT_OFFERED_NETWORK = ("allowOut", "egressProxy", "rules", "dnsServers", "httpsPorts", "maskRequestHost")
 
 
 def read_json(body: bytes, *, required: bool = True) -> dict[str, Any]:
@@ -35,7 +35,13 @@ def read_json(body: bytes, *, required: bool = True) -> dict[str, Any]:
 
 
 def read_order(
-    fields: dict[str, Any], owner: str, *, default_timeout: int, max_timeout: int, always_secure: bool
+    fields: dict[str, Any],
+    owner: str,
+    templates: Templates,
+    *,
+    default_timeout: int,
+    max_timeout: int,
+    always_secure: bool,
 ) -> Order:
     """Check a request for a sandbox.
 
@@ -46,19 +52,20 @@ def read_order(
         asked = msgspec.convert({k: v for k, v in fields.items() if v is not None}, NewSandbox)
     except msgspec.ValidationError as error:
         raise ControlFault(400, f"invalid request: {error}") from None
-    template = find_template(asked.template_id)
+    template = templates.find(asked.template_id, owner)
     _refuse_unsupported(fields, asked)
     secure = always_secure or bool(asked.secure)
-    private = isinstance(asked.network, NetworkConfig) and asked.network.allow_public_traffic is False
-    if private and not secure:
+    network = read_network(fields, asked)
+    if not network.allow_public_traffic and not secure:
         raise ControlFault(400, "public access can be turned off for secure sandboxes only")
     return Order(
         owner=owner,
         template=template,
         timeout=check_timeout(default_timeout if asked.timeout is UNSET else asked.timeout, max_timeout),
         secure=secure,
-        private_traffic=private,
-        internet=asked.allow_internet_access is not False,
+        network=network,
+        auto_pause=asked.auto_pause is True,
+        auto_resume=_auto_resume(asked),
         metadata=asked.metadata or {},
         envs=_checked_envs(asked.env_vars or {}),
     )
@@ -78,18 +85,19 @@ def check_timeout(seconds: int, max_timeout: int) -> int:
 
 
 def _refuse_unsupported(fields: dict[str, Any], asked: NewSandbox) -> None:
-    auto_resume = asked.auto_resume if asked.auto_resume not in (UNSET, None) else None
-    if asked.auto_pause_memory is False and not asked.auto_pause:
-        raise ControlFault(400, "autoPauseMemory needs autoPause")
-    if asked.auto_pause or (auto_resume and auto_resume.enabled):
-        raise not_offered("autoPause")
+    if asked.auto_pause_memory is False:
+        if not asked.auto_pause:
+            raise ControlFault(400, "autoPauseMemory needs autoPause")
+        if _auto_resume(asked):
+            raise ControlFault(400, "autoPauseMemory: false does not go with autoResume")
+        raise not_offered("autoPauseMemory: false")
     for name in _NOT_OFFERED_FIELDS:
         if fields.get(name):
             raise not_offered(name)
-    network = fields.get("network") or {}
-    for name in _NOT_OFFERED_NETWORK:
-        if network.get(name):
-            raise not_offered(f"network.{name}")
+
+
+def _auto_resume(asked: NewSandbox) -> bool:
+    return isinstance(asked.auto_resume, AutoResume) and asked.auto_resume.enabled
 
 
 def _checked_envs(envs: dict[str, str]) -> dict[str, str]:

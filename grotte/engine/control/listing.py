@@ -41,7 +41,7 @@ class Listing:
         """Whether a sandbox is wanted, on whatever page."""
         template = sandbox.template
         return (
-            "running" in self.states
+            sandbox.state in self.states
             and self.metadata.items() <= sandbox.metadata.items()
             and (self.started_after is None or sandbox.started_at > self.started_after)
             and (self.template is None or self.template in (template.alias, template.template_id))
@@ -75,7 +75,7 @@ def read_listing(query: dict[str, str]) -> Listing:
     return Listing(
         metadata=read_metadata(query.get("metadata")),
         states=_states(query.get("state")),
-        limit=_limit(query.get("limit")),
+        limit=read_limit(query.get("limit")),
         ascending=order == "asc",
         started_after=_moment(started_after) if started_after else None,
         template=parse_template(template).alias if template else None,
@@ -113,7 +113,12 @@ def _states(text: str | None) -> frozenset[str]:
     return states
 
 
-def _limit(text: str | None) -> int:
+def read_limit(text: str | None) -> int:
+    """How many on a page.
+
+    Raises:
+        ControlFault: 400, it is out of bounds.
+    """
     if not text:
         return MAX_PAGE
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_PAGE:

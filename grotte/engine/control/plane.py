@@ -8,6 +8,7 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from grotte.engine.control.sandboxes import Sandboxes
+from grotte.engine.control.snapshots import Snapshots
 from grotte.engine.faults import ControlFault, method_not_allowed, not_offered
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.ids import plain_sandbox_id
@@ -23,15 +24,9 @@ SandboxHandler = Callable[[Request, str, str], Awaitable[None]]
 #: sent with their slashes as they are.
 _NOT_OFFERED = """
 GET /sandboxes/metrics
-POST /sandboxes/{id}/pause
-POST /sandboxes/{id}/resume
-PUT /sandboxes/{id}/network
-POST /sandboxes/{id}/snapshots
-POST /sandboxes/{id}/fork
 GET /sandboxes/{id}/metrics
 GET /sandboxes/{id}/logs
 GET /v2/sandboxes/{id}/logs
-GET /snapshots
 GET,POST /templates
 GET,POST /v2/templates
 POST /v3/templates
@@ -48,7 +43,7 @@ GET /templates/*/tags/count
 GET /templates/*/tags/exists
 GET /templates/*/tags/groups
 GET /templates/*/tags/{tag}/assignments
-GET,POST,PATCH,DELETE /templates/*
+GET,POST,PATCH /templates/*
 PATCH /v2/templates/*
 GET,POST /volumes
 GET,DELETE /volumes/{id}
@@ -60,21 +55,31 @@ GET,POST,DELETE /secrets/{id}
 """
 
 
+_TEMPLATE = re.compile(r"/templates/(?!tags$)(.+)")
+
+
 class ControlPlane:
     """REST calls about sandboxes, each checked for its key first."""
 
-    def __init__(self, sandboxes: Sandboxes, keyring: Keyring) -> None:
+    def __init__(self, sandboxes: Sandboxes, snapshots: Snapshots, keyring: Keyring) -> None:
         self._keyring = keyring
+        self._delete_template = snapshots.delete
         self._collections: dict[str, dict[str, Handler]] = {
             "/sandboxes": {"POST": sandboxes.create_v1, "GET": sandboxes.list_v1},
+            "/snapshots": {"GET": snapshots.list},
             "/v2/sandboxes": {"POST": sandboxes.create_v2, "GET": sandboxes.list_v2},
         }
         self._items: list[tuple[re.Pattern[str], dict[str, SandboxHandler]]] = [
             (_pattern("/sandboxes/{id}"), {"GET": sandboxes.get, "DELETE": sandboxes.kill}),
             (_pattern("/sandboxes/{id}/connect"), {"POST": sandboxes.connect_v1}),
             (_pattern("/v2/sandboxes/{id}/connect"), {"POST": sandboxes.connect_v2}),
+            (_pattern("/sandboxes/{id}/pause"), {"POST": sandboxes.pause}),
+            (_pattern("/sandboxes/{id}/resume"), {"POST": sandboxes.resume}),
+            (_pattern("/sandboxes/{id}/snapshots"), {"POST": snapshots.take}),
+            (_pattern("/sandboxes/{id}/fork"), {"POST": snapshots.fork}),
             (_pattern("/sandboxes/{id}/timeout"), {"POST": sandboxes.set_timeout}),
             (_pattern("/sandboxes/{id}/refreshes"), {"POST": sandboxes.refresh}),
+            (_pattern("/sandboxes/{id}/network"), {"PUT": sandboxes.set_network}),
         ]
         self._not_offered = [
             (_pattern(path), methods.split(","))
@@ -89,6 +94,8 @@ class ControlPlane:
         """
         if (handlers := self._collections.get(request.path)) is not None:
             return await _choose(handlers, request)(request, self._keyring.owner(request))
+        if request.method == "DELETE" and (match := _TEMPLATE.fullmatch(request.path)):
+            return await self._delete_template(request, self._keyring.owner(request), match.group(1))
         self._refuse_not_offered(request)
         for pattern, item_handlers in self._items:
             if match := pattern.fullmatch(request.path):

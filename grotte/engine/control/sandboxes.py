@@ -13,6 +13,7 @@ import msgspec
 from grotte._proto import control
 from grotte.engine.control.creation import check_timeout, read_json, read_order
 from grotte.engine.control.listing import read_listing, read_metadata
+from grotte.engine.control.network import change_network, read_update, shown
 from grotte.engine.data.rpc import until_disconnected
 from grotte.engine.faults import ClientGone, ControlFault
 from grotte.engine.http import Request
@@ -21,7 +22,7 @@ from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.sandbox import Order, Sandbox, rfc3339
 
 #: The daemon whose behaviour this engine's data plane has.
-ENVD_VERSION = "0.5.7"
+ENVD_VERSION = "0.6.4"
 CLIENT_ID = "local"
 #: The longest body of a control call, in bytes.
 MAX_BODY = 1024 * 1024
@@ -55,6 +56,7 @@ class Sandboxes:
         order = read_order(
             fields,
             owner,
+            self._registry.templates,
             default_timeout=default_timeout,
             max_timeout=self._max_timeout,
             always_secure=always_secure,
@@ -66,7 +68,7 @@ class Sandboxes:
         await request.reply(201, answer)
 
     async def _make(self, order: Order) -> bytes:
-        return self._sandbox_json(await self._registry.create(order))
+        return self.describe(await self._registry.create(order))
 
     async def _make_for(self, request: Request, order: Order) -> bytes:
         """Create, unless the client leaves meanwhile: nobody else knows of the sandbox, so it is ended."""
@@ -82,7 +84,7 @@ class Sandboxes:
             for sandbox in made:
                 await self._registry.kill(sandbox)
             raise
-        return self._sandbox_json(made[0])
+        return self.describe(made[0])
 
     # -- find ----------------------------------------------------------------------------------------------------
 
@@ -93,13 +95,14 @@ class Sandboxes:
             envd_access_token=sandbox.access_token,
             allow_internet_access=sandbox.internet,
             domain=self._domain,
-            lifecycle=control.Lifecycle(),
+            network=shown(sandbox.network),
+            lifecycle=_lifecycle(sandbox),
         )
         await request.reply_json(200, detail)
 
     async def list_v1(self, request: Request, owner: str) -> None:
         wanted = read_metadata(request.query.get("metadata"))
-        matching = [s for s in self._registry.all_owned(owner) if wanted.items() <= s.metadata.items()]
+        matching = [s for s in self._registry.all_owned(owner) if not s.paused and wanted.items() <= s.metadata.items()]
         matching.sort(key=lambda sandbox: sandbox.started_at, reverse=True)
         await request.reply_json(200, [control.ListedSandbox(**_listed_fields(s)) for s in matching])
 
@@ -107,7 +110,8 @@ class Sandboxes:
         listing = read_listing(request.query)
         matching = [s for s in self._registry.all_owned(owner) if listing.matches(s)]
         page, token = listing.page(matching)
-        headers = [("x-total-running", str(len(matching)))] if "running" in listing.states else []
+        running = sum(not sandbox.paused for sandbox in matching)
+        headers = [("x-total-running", str(running))] if "running" in listing.states else []
         if token is not None:
             headers.append(("x-next-token", token))
         await request.reply_json(200, [control.ListedSandbox(**_listed_fields(s)) for s in page], headers)
@@ -128,13 +132,32 @@ class Sandboxes:
         fields = read_json(await request.body(MAX_BODY), required=default is None)
         seconds = check_timeout(_integer(fields, "timeout", default), self._max_timeout)
         sandbox = self._registry.owned(sandbox_id, owner)
-        self._registry.extend(sandbox, seconds)
-        await request.reply(200, self._sandbox_json(sandbox))
+        resumed = await self._registry.resume(sandbox, seconds)
+        if not resumed:
+            self._registry.extend(sandbox, seconds)
+        await request.reply(201 if resumed else 200, self.describe(sandbox))
+
+    async def pause(self, request: Request, owner: str, sandbox_id: str) -> None:
+        fields = read_json(await request.body(MAX_BODY), required=False)
+        sandbox = self._registry.owned(sandbox_id, owner)
+        await self._registry.pause(sandbox, memory=fields.get("memory") is not False)
+        await request.reply(204)
+
+    async def resume(self, request: Request, owner: str, sandbox_id: str) -> None:
+        fields = read_json(await request.body(MAX_BODY), required=False)
+        seconds = check_timeout(_integer(fields, "timeout", V1_TIMEOUT), self._max_timeout)
+        sandbox = self._registry.owned(sandbox_id, owner)
+        if not await self._registry.resume(sandbox, seconds):
+            raise ControlFault(409, f"sandbox {sandbox_id} is already running")
+        if isinstance(fields.get("autoPause"), bool):
+            sandbox.auto_pause = fields["autoPause"]
+            self._registry.remember(sandbox)
+        await request.reply(201, self.describe(sandbox))
 
     async def set_timeout(self, request: Request, owner: str, sandbox_id: str) -> None:
         fields = read_json(await request.body(MAX_BODY))
         seconds = min(max(_integer(fields, "timeout", None), 0), self._max_timeout)
-        self._registry.set_end(self._registry.owned(sandbox_id, owner), seconds)
+        self._registry.set_end(self._running(sandbox_id, owner), seconds)
         await request.reply(204)
 
     async def refresh(self, request: Request, owner: str, sandbox_id: str) -> None:
@@ -142,11 +165,26 @@ class Sandboxes:
         seconds = _integer(fields, "duration", MIN_REFRESH)
         if not 0 <= seconds <= MAX_REFRESH:
             raise ControlFault(400, f"duration must be between 0 and {MAX_REFRESH} seconds")
-        sandbox = self._registry.owned(sandbox_id, owner)
-        self._registry.extend(sandbox, max(seconds, MIN_REFRESH))
+        self._registry.extend(self._running(sandbox_id, owner), max(seconds, MIN_REFRESH))
         await request.reply(204)
 
-    def _sandbox_json(self, sandbox: Sandbox) -> bytes:
+    async def set_network(self, request: Request, owner: str, sandbox_id: str) -> None:
+        update = read_update(read_json(await request.body(MAX_BODY), required=False))
+        sandbox = self._registry.owned(sandbox_id, owner)
+        if sandbox.paused:
+            raise ControlFault(409, f"sandbox {sandbox_id} is paused")
+        await change_network(sandbox, update, self._registry.no_internet)
+        self._registry.remember(sandbox)
+        await request.reply(204)
+
+    def _running(self, sandbox_id: str, owner: str) -> Sandbox:
+        sandbox = self._registry.owned(sandbox_id, owner)
+        if sandbox.paused:
+            raise ControlFault(404, f"sandbox {sandbox_id} is paused")
+        return sandbox
+
+    def describe(self, sandbox: Sandbox) -> bytes:
+        """A sandbox as the answers of create, connect and resume have it."""
         return msgspec.json.encode(
             control.Sandbox(
                 template_id=sandbox.template.template_id,
@@ -161,6 +199,10 @@ class Sandboxes:
         )
 
 
+def _lifecycle(sandbox: Sandbox) -> control.Lifecycle:
+    return control.Lifecycle(auto_resume=sandbox.auto_resume, on_timeout="pause" if sandbox.auto_pause else "kill")
+
+
 def _listed_fields(sandbox: Sandbox) -> dict[str, Any]:
     """The fields that a list and a detail share."""
     return {
@@ -169,7 +211,7 @@ def _listed_fields(sandbox: Sandbox) -> dict[str, Any]:
         "client_id": CLIENT_ID,
         "started_at": rfc3339(sandbox.started_at),
         "end_at": rfc3339(sandbox.end_at),
-        "state": "running",
+        "state": sandbox.state,
         "cpu_count": max(1, math.ceil(sandbox.limits.cpus)),
         "memory_mb": sandbox.limits.memory_bytes // MIB,
         "envd_version": ENVD_VERSION,

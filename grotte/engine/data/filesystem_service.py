@@ -12,10 +12,8 @@ from grotte._proto.messages import (
     ListDirResponse,
     MoveRequest,
     PathRequest,
-    WatcherRequest,
-    WatchRequest,
 )
-from grotte.engine.data.rpc import Call, Stream, Streaming, Unary
+from grotte.engine.data.rpc import Call, Streaming, Unary
 from grotte.engine.faults import RpcFault
 from grotte.engine.host import Entry
 
@@ -81,23 +79,10 @@ async def list_dir(call: Call, request: ListDirRequest) -> Struct:
     return ListDirResponse(entries=[entry_info(entry) for entry in entries])
 
 
-async def _no_watches(call: Call, request: Struct) -> Struct:
-    raise RpcFault("unimplemented", "watches are not offered by this engine")
-
-
-async def _no_watch_stream(call: Call, stream: Stream) -> None:
-    await stream.first(WatchRequest)
-    raise RpcFault("unimplemented", "watches are not offered by this engine")
-
-
 METHODS: dict[str, Unary | Streaming] = {
     "/filesystem.Filesystem/Stat": Unary(PathRequest, stat),
     "/filesystem.Filesystem/MakeDir": Unary(PathRequest, make_dir),
     "/filesystem.Filesystem/Move": Unary(MoveRequest, move),
     "/filesystem.Filesystem/Remove": Unary(PathRequest, remove),
     "/filesystem.Filesystem/ListDir": Unary(ListDirRequest, list_dir),
-    "/filesystem.Filesystem/WatchDir": Streaming(_no_watch_stream),
-    "/filesystem.Filesystem/CreateWatcher": Unary(WatchRequest, _no_watches),
-    "/filesystem.Filesystem/GetWatcherEvents": Unary(WatcherRequest, _no_watches),
-    "/filesystem.Filesystem/RemoveWatcher": Unary(WatcherRequest, _no_watches),
 }

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import os
 
-from grotte.engine.data import filesystem_service, process_service
+from grotte.engine.data import filesystem_service, process_service, watch_service
 from grotte.engine.data.access import basic_user, check_file_access, check_token, cors, preflight
 from grotte.engine.data.downloads import send_file
 from grotte.engine.data.filesystem_service import check_path
-from grotte.engine.data.routing import ENVD_PORT, find_sandbox
+from grotte.engine.data.ports import serve_port
+from grotte.engine.data.routing import find_port, find_sandbox, is_for_port, wake
 from grotte.engine.data.rpc import Call, serve_rpc
 from grotte.engine.data.uploads import receive_files
+from grotte.engine.data.upstream import check_traffic
+from grotte.engine.data.websockets import serve_websocket
 from grotte.engine.faults import (
-    PORT_NOT_OPEN,
     Fault,
-    ProxyFault,
     RpcFault,
     TextFault,
     plain_fault,
     sandbox_gone,
 )
 from grotte.engine.host import GuestError
-from grotte.engine.http import Request
+from grotte.engine.http import Receive, Request, Scope, Send
 from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.sandbox import DEFAULT_USER, Sandbox
 
-_METHODS = process_service.METHODS | filesystem_service.METHODS
+_METHODS = process_service.METHODS | filesystem_service.METHODS | watch_service.METHODS
 
 
 class DataPlane:
@@ -41,16 +42,26 @@ class DataPlane:
             Fault: it ends in an error; the caller sends it.
             ClientGone: the client left.
         """
+        if is_for_port(request):
+            sandbox, port = find_port(request, self._registry)
+            if sandbox.paused:
+                check_traffic(request, sandbox)
+                await wake(sandbox, self._registry)
+            return await serve_port(request, sandbox, port)
         if (answer := preflight(request)) is not None:
             return await request.reply(204, headers=answer)
         found = find_sandbox(request, self._registry)
         if found is None:
             return await self._serve_unaddressed(request)
-        sandbox, port = found
-        if port != ENVD_PORT:
-            raise ProxyFault(502, PORT_NOT_OPEN, sandbox.sandbox_id, port)
+        sandbox, _ = found
         check_token(request, sandbox)
+        if sandbox.paused:
+            await wake(sandbox, self._registry)
         return await _serve_daemon(request, sandbox)
+
+    async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Join a WebSocket to a port of a sandbox."""
+        await serve_websocket(scope, receive, send, self._registry)
 
     async def _serve_unaddressed(self, request: Request) -> None:
         """A request that names no sandbox, on an address that all sandboxes share."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 
 import anyio
@@ -30,14 +29,13 @@ from grotte._proto.messages import (
     decode_base64,
     encode,
 )
-from grotte.engine.data.rpc import Call, Stream, Streaming, Unary, until_disconnected
+from grotte.engine.data.rpc import Call, Stream, Streaming, Unary, keepalive_interval, until_disconnected
 from grotte.engine.faults import SANDBOX_NOT_FOUND, RpcFault
 from grotte.engine.host import TerminalSize
 from grotte.engine.processes.output import Subscription
 from grotte.engine.processes.process import Process, pack_event
 
 KEEPALIVE = pack_event(ProcessEvent(keepalive=Empty()))
-DEFAULT_KEEPALIVE = 90
 #: What the kernel's 16 bits hold.
 MAX_SIDE = 65535
 #: Programs start with this search path, as on every Debian.
@@ -74,7 +72,7 @@ async def _tell(call: Call, stream: Stream, process: Process, subscription: Subs
 
 
 async def _relay(call: Call, stream: Stream, subscription: Subscription) -> None:
-    interval = _keepalive_interval(call)
+    interval = keepalive_interval(call)
     while True:
         with anyio.move_on_after(interval) as silence:
             events = await subscription.take()
@@ -83,11 +81,6 @@ async def _relay(call: Call, stream: Stream, subscription: Subscription) -> None
         elif not events:
             return
         await stream.send(events)
-
-
-def _keepalive_interval(call: Call) -> int:
-    text = call.request.headers.get("keepalive-ping-interval", "").strip()
-    return int(text) if re.fullmatch(r"[0-9]{1,6}", text) and int(text) > 0 else DEFAULT_KEEPALIVE
 
 
 def _check(request: StartRequest) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from grotte._proto.signature import Operation, sign
-from grotte.engine.faults import TextFault, sandbox_gone
+from grotte.engine.faults import ControlFault, TextFault, sandbox_gone
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.ids import plain_sandbox_id
 from grotte.engine.lifecycle.keys import same_secret
@@ -80,21 +80,61 @@ def is_for_sandbox(request: Request) -> bool:
     return any(port is not None and port.strip() != str(ENVD_PORT) for port in ports)
 
 
+def is_for_port(request: Request) -> bool:
+    """Whether a request names a port of a sandbox that is not the daemon's.
+
+    Raises:
+        TextFault: 400, it names one in a malformed way.
+    """
+    address = address_in_headers(request) or address_in_host(request)
+    return address is not None and address.port != ENVD_PORT
+
+
+def find_port(request: Request, registry: Registry) -> tuple[Sandbox, int]:
+    """The sandbox and port that a request names.
+
+    Raises:
+        ProxyFault: 502, that sandbox does not run.
+    """
+    found = find_sandbox(request, registry)
+    assert found is not None
+    return found
+
+
 def find_sandbox(request: Request, registry: Registry) -> tuple[Sandbox, int] | None:
     """The sandbox and port that a request is for; None if it does not say.
 
     Raises:
         TextFault: 400, it says so in a malformed way.
-        ProxyFault: 502, that sandbox does not run.
+        ProxyFault: 502, that sandbox does not run, and no request resumes it.
     """
     address = address_in_headers(request) or address_in_host(request)
     if address is not None:
         sandbox = registry.find(address.sandbox_id)
         if sandbox is None:
             raise sandbox_gone(address.sandbox_id)
-        return sandbox, address.port
-    found = _by_token(request, registry) or _by_signature(request, registry)
-    return (found, ENVD_PORT) if found else None
+    else:
+        sandbox = _by_token(request, registry) or _by_signature(request, registry)
+        if sandbox is None:
+            return None
+    if sandbox.paused and not sandbox.auto_resume:
+        raise sandbox_gone(sandbox.sandbox_id)
+    return sandbox, address.port if address else ENVD_PORT
+
+
+async def wake(sandbox: Sandbox, registry: Registry) -> None:
+    """Let a request that was let in resume its sandbox.
+
+    Raises:
+        ProxyFault: 502, the sandbox has ended meanwhile.
+        ControlFault: 429 and 500, it cannot be resumed.
+    """
+    try:
+        await registry.resume(sandbox, sandbox.timeout)
+    except ControlFault as fault:
+        if fault.status == 404:
+            raise sandbox_gone(sandbox.sandbox_id) from None
+        raise
 
 
 def _by_token(request: Request, registry: Registry) -> Sandbox | None:

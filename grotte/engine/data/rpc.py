@@ -36,6 +36,7 @@ M = TypeVar("M", bound=Struct)
 T = TypeVar("T")
 R = TypeVar("R")
 
+DEFAULT_KEEPALIVE = 90
 END_OF_STREAM = pack(encode(EndOfStream()), FLAG_END_STREAM)
 
 
@@ -245,6 +246,12 @@ def _raise_gone(call: Call) -> NoReturn:
     if call.request.answered:
         raise RpcFault("unavailable", SANDBOX_NOT_FOUND)
     raise sandbox_gone(call.sandbox.sandbox_id)
+
+
+def keepalive_interval(call: Call) -> int:
+    """After how many seconds of silence a stream says that it lives."""
+    text = call.request.headers.get("keepalive-ping-interval", "").strip()
+    return int(text) if re.fullmatch(r"[0-9]{1,6}", text) and int(text) > 0 else DEFAULT_KEEPALIVE
 
 
 async def until_disconnected(request: Request, work: Callable[[], Awaitable[T]]) -> T:

@@ -7,6 +7,7 @@ from .guest import Guest, SpawnedProcess
 from .host import SandboxHost
 from .spec import (
     Check,
+    Egress,
     Entry,
     ExitStatus,
     GuestError,
@@ -15,12 +16,15 @@ from .spec import (
     OpenedFile,
     SandboxSpec,
     SpawnRequest,
+    TerminalSize,
     UploadSlot,
     UserEntry,
 )
+from .watch import Watch, WatchEvent
 
 __all__ = [
     "Check",
+    "Egress",
     "Entry",
     "ExitStatus",
     "Guest",
@@ -32,8 +36,11 @@ __all__ = [
     "SandboxSpec",
     "SpawnRequest",
     "SpawnedProcess",
+    "TerminalSize",
     "UploadSlot",
     "UserEntry",
+    "Watch",
+    "WatchEvent",
     "diagnose",
     "explain",
 ]

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
+
+from . import freezer
 from .spec import Limits
 
-CONTROLLERS = ("memory", "pids", "cpu")
+CONTROLLERS = ("memory", "pids", "cpu", freezer.NAME)
 CPU_PERIOD = 100_000  # microseconds
 OWN_PIDS = 8  # bubblewrap and the guest with its threads are not the sandbox's affair
 PREFIX = "grotte."
+OLD_TRIES = 40
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def _mounted() -> Iterator[tuple[int, Path, str, frozenset[str]]]:
         kind, _, options = after.split(" ")[:3]
         mount = Path(before.split(" ")[4])
         if kind == "cgroup2":
-            yield 2, mount, own.get("", "/"), frozenset(_words(mount / "cgroup.controllers"))
+            yield 2, mount, own.get("", "/"), frozenset({freezer.NAME, *_words(mount / "cgroup.controllers")})
         elif kind == "cgroup":
             v1 = frozenset(options.split(","))
             path = next((own[key] for key in own if key and set(key.split(",")) <= v1), "/")
@@ -129,8 +133,8 @@ def _make_home(version: int, mount: Path, own: str, name: str, wanted: frozenset
         home = group / name
         try:
             home.mkdir()
-            if version == 2:
-                enable = " ".join(f"+{controller}" for controller in sorted(wanted))
+            if version == 2 and wanted != {freezer.NAME}:
+                enable = " ".join(f"+{controller}" for controller in sorted(wanted - {freezer.NAME}))
                 _write(group / "cgroup.subtree_control", enable)
                 _write(home / "cgroup.subtree_control", enable)
             if os.access(group / "cgroup.procs", os.W_OK):
@@ -151,11 +155,12 @@ def remove_tree(path: Path) -> bool:
 
 
 def kill_tree(path: Path) -> None:
-    """Kill what lives in a group or in those directly below it."""
+    """Kill what lives in a group or in those directly below it, frozen or not."""
     for procs in (path / "cgroup.procs", *path.glob("*/cgroup.procs")):
         for pid in _words(procs):
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(pid), signal.SIGKILL)
+        freezer.release(str(procs.parent))
 
 
 def remove_groups(paths: list[str]) -> None:
@@ -163,6 +168,24 @@ def remove_groups(paths: list[str]) -> None:
     for path in paths:
         with contextlib.suppress(OSError):  # gone already, or not empty yet; the next start tries again
             os.rmdir(path)
+
+
+async def remove_old(record: Path) -> list[str]:
+    """Remove the cgroups of an engine that was killed with its launcher; return those that are still in use."""
+    left = _read_record(record)
+    for line in left:
+        kill_tree(Path(line))
+    for _ in range(OLD_TRIES):
+        left = [line for line in left if not remove_tree(Path(line))]
+        if not left:
+            break
+        await anyio.sleep(0.05)  # killed processes take a moment to leave
+    return left
+
+
+def _read_record(record: Path) -> list[str]:
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    return [line for line in lines if Path(line).name.startswith(PREFIX)]
 
 
 def _write(path: Path, value: str) -> None:

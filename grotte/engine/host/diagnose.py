@@ -8,13 +8,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from grotte.errors import EngineUnavailableException
 
-from . import seccomp
+from . import freezer, seccomp
 from .cgroups import CONTROLLERS, open_cgroups
+from .egress import INSTALL_PASTA, find_pasta
 from .idmaps import find_subids
 from .launcher_client import find_bwrap
 from .runtime import STANDALONE
@@ -49,6 +51,7 @@ def diagnose(data_dir: Path | None = None) -> list[Check]:
         _seccomp(),
         *_limits(),
         _idmapped(),
+        _network(),
     ]  # fmt: skip
 
 
@@ -116,14 +119,17 @@ def _limits() -> list[Check]:
         "memory": "only the memory of each process is limited",
         "pids": "processes are limited by RLIMIT_NPROC",
         "cpu": "processor time is not limited",
+        "freezer": "sandboxes cannot be paused",
     }
     remedy = "run as root, or have systemd delegate cgroups to this user (Delegate=yes)"
     return [
-        Check(f"limit: {name}", "ok", "cgroup")
-        if name in found
-        else Check(f"limit: {name}", "degraded", weaker[name], remedy)
-        for name in CONTROLLERS
+        Check(title, "ok", "cgroup") if name in found else Check(title, "degraded", weaker[name], remedy)
+        for title, name in ((_title(name), name) for name in CONTROLLERS)
     ]
+
+
+def _title(controller: str) -> str:
+    return "pause" if controller == freezer.NAME else f"limit: {controller}"
 
 
 def _idmapped() -> Check:
@@ -131,6 +137,15 @@ def _idmapped() -> Check:
         return Check("owners", "degraded", "files of the host's /usr belong to nobody inside", "run as root")
     remedy = "use Linux 5.19 or newer, with /usr on a file system that knows idmapped mounts"
     return _trial("owners", "idmap", "", "degraded", remedy)
+
+
+def _network() -> Check:
+    pasta = find_pasta()
+    remedy = "load the kernel's modules tun and nf_tables; without root, also: chmod 666 /dev/net/tun"
+    check = _trial("network", "network", pasta, "degraded", remedy if pasta else INSTALL_PASTA)
+    if check.status == "ok":
+        return check
+    return replace(check, detail=f"no internet access inside sandboxes: {check.detail}")
 
 
 def explain(checks: list[Check], which: Callable[[Check], bool] = lambda check: check.status == "missing") -> str:

@@ -24,6 +24,7 @@ class GuestMessage(msgspec.Struct, frozen=True):
     pid: int = 0
     status: int = 0
     fds: int = 0
+    watch: int = 0
 
 
 class FrameError(Exception):

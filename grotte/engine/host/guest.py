@@ -12,10 +12,13 @@ from typing import TypeVar
 import anyio
 import msgspec
 
+from . import ports
 from .frames import GuestMessage, close_all
+from .guest_network import GuestNetwork
 from .link import GuestLink
 from .opened import require_readable, require_writable
-from .spec import Entry, ExitStatus, GuestError, OpenedFile, SpawnRequest, UploadSlot, UserEntry
+from .spec import Entry, ExitStatus, GuestError, OpenedFile, SpawnRequest, TerminalSize, UploadSlot, UserEntry
+from .watch import TakenEvents, Watch
 
 T = TypeVar("T")
 MAX_EARLY = 4096
@@ -27,6 +30,10 @@ class _Spawned(msgspec.Struct):
 
 class _Found(msgspec.Struct):
     found: bool
+
+
+class _Watching(msgspec.Struct):
+    watch: int
 
 
 class _Opened(msgspec.Struct):
@@ -41,14 +48,14 @@ class SpawnedProcess:
     Attributes:
         pid: As seen inside.
         stdin: Where to write, or None if it reads ``/dev/null``.
-        stdout: Where to read.
-        stderr: Where to read.
+        stdout: Where to read; all that a terminal shows, if it has one.
+        stderr: Where to read; None if it has a terminal.
     """
 
     pid: int
     stdin: int | None
     stdout: int
-    stderr: int
+    stderr: int | None
     _ended: asyncio.Future[ExitStatus] = field(repr=False)
 
     async def wait(self) -> ExitStatus:
@@ -62,14 +69,19 @@ class Guest:
     Attributes:
         sandbox_id: Which one.
         closed: Set when the sandbox has died, for whatever reason.
+        network: What it may reach.
     """
 
-    def __init__(self, sandbox_id: str, sock: socket.socket, bury: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, sandbox_id: str, sock: socket.socket, bury: Callable[[], Awaitable[None]], network: GuestNetwork
+    ) -> None:
         self.sandbox_id = sandbox_id
+        self.network = network
         self.closed = anyio.Event()
         self.ready = anyio.Event()
         self._bury = bury
         self._processes: dict[int, asyncio.Future[ExitStatus]] = {}
+        self._watches: dict[int, Watch] = {}
         self._spawning = 0
         self._early: dict[int, ExitStatus] = {}  # ended before the caller of spawn() ran again
         self._link = GuestLink(sock, self._event, self._hung_up)
@@ -80,9 +92,11 @@ class Guest:
         Raises:
             GuestError: It could not be started.
         """
-        pipes = [_pipe_from_engine()] if request.stdin else []
+        on_terminal = request.terminal is not None
+        pipes = [_pipe_from_engine()] if request.stdin or on_terminal else []
+        outputs = 1 if on_terminal else 2
         try:
-            pipes += [_pipe_to_engine(), _pipe_to_engine()]
+            pipes += [_pipe_to_engine() for _ in range(outputs)]
             theirs = [end for _, end in pipes]
             try:
                 pid = await self._spawn(request, theirs)
@@ -92,7 +106,8 @@ class Guest:
             close_all(ours for ours, _ in pipes)
             raise
         ours = [end for end, _ in pipes]
-        return SpawnedProcess(pid, ours[0] if request.stdin else None, ours[-2], ours[-1], self._watch(pid))
+        stdin = ours.pop(0) if len(ours) > outputs else None
+        return SpawnedProcess(pid, stdin, ours[0], None if on_terminal else ours[1], self._watch(pid))
 
     async def _spawn(self, request: SpawnRequest, fds: list[int]) -> int:
         arguments: dict[str, object] = {
@@ -100,6 +115,7 @@ class Guest:
             "envs": request.envs,
             "cwd": request.cwd,
             "user": request.user,
+            "pty": request.terminal,
         }
         self._spawning += 1
         try:
@@ -131,6 +147,14 @@ class Guest:
     async def signal(self, pid: int, signum: int) -> bool:
         """Signal a process that was spawned and has not ended; False if there is none."""
         return _decode((await self._ask("signal", pid=pid, signal=signum))[0], _Found).found
+
+    async def resize(self, pid: int, size: TerminalSize) -> bool:
+        """Resize the terminal of a process; False if there is no such process.
+
+        Raises:
+            GuestError: It has no terminal.
+        """
+        return _decode((await self._ask("resize", pid=pid, size=size))[0], _Found).found
 
     async def kill_tree(self, pid: int) -> None:
         """Kill a spawned process with all its descendants."""
@@ -204,6 +228,49 @@ class Guest:
         """Drop an upload."""
         await self._ask("abort", token=slot.token)
 
+    async def connect(self, port: int) -> socket.socket:
+        """Connect to what listens on a TCP port of the sandbox's loopback; the socket is the caller's to close.
+
+        Args:
+            port: 1 to 65535.
+
+        Raises:
+            GuestError: ``unavailable``, nothing listens there.
+        """
+        _, fds = await self._link.request("sockets", {})
+        return await ports.connect(fds, port)
+
+    async def watch(
+        self, path: str, user: str, *, recursive: bool = False, entries: bool = False, network: bool = False
+    ) -> Watch:
+        """Watch a directory; close the watch in the end.
+
+        Args:
+            path: The directory.
+            user: Whose home relative paths start at.
+            recursive: Watch everything below it, too.
+            entries: Describe what was made, written or changed.
+            network: Whether it may be on a network file system, where changes can go unseen.
+        """
+        arguments: dict[str, object] = {"path": path, "user": user}
+        arguments |= {"recursive": recursive, "entries": entries, "network": network}
+        answer, extra = await self._link.request("watch", arguments, (), self._abandoned_watch)
+        close_all(extra)
+        number = _decode(answer, _Watching).watch
+        watch = Watch(lambda: self._take_events(number), lambda: self._forget_watch(number))
+        self._watches[number] = watch
+        return watch
+
+    async def _take_events(self, number: int) -> TakenEvents:
+        return _decode((await self._ask("take_events", watch=number))[0], TakenEvents)
+
+    def _forget_watch(self, number: int) -> None:
+        if self._watches.pop(number, None) is not None:
+            self._link.post("unwatch", {"watch": number})
+
+    def _abandoned_watch(self, answer: msgspec.Raw) -> None:
+        self._link.post("unwatch", {"watch": _decode(answer, _Watching).watch})
+
     async def kill(self) -> None:
         """End the sandbox: when this returns, its processes, mounts, limits and files are gone. Idempotent."""
         self.hang_up()
@@ -224,6 +291,9 @@ class Guest:
     def _event(self, message: GuestMessage) -> None:
         if message.event == "ready":
             self.ready.set()
+        elif message.event == "watch":
+            if (watch := self._watches.get(message.watch)) is not None:
+                watch.ring()
         elif message.event == "exit":
             ended = self._processes.pop(message.pid, None)
             if ended is not None:
@@ -237,6 +307,8 @@ class Guest:
                 ended.set_result(ExitStatus(None, None))
         self._processes.clear()
         self.closed.set()
+        for watch in self._watches.values():
+            watch.ring()
 
 
 def _exit_status(status: int) -> ExitStatus:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,19 +17,20 @@ import anyio.to_thread
 
 from grotte.errors import EngineUnavailableException
 
-from . import cgroups, runtime, seccomp
+from . import cgroups, freezer, runtime, seccomp
 from .cgroups import Cgroups
+from .egress import find_resolvers, resolv_conf, wanted_network
 from .guest import Guest
+from .guest_network import GuestNetwork
 from .idmaps import find_subids
 from .launcher_client import LauncherClient, LaunchRequest, find_bwrap
-from .spec import HostError, SandboxSpec
+from .spec import Egress, HostError, SandboxSpec
 from .standalone.namespaces import ROOT_BASE
 from .standalone.sandbox import RUNTIME_INSIDE
 
 READY_SECONDS = 30
 KILL_SECONDS = 60
 MAX_ERROR_TEXT = 4096
-OLD_GROUP_TRIES = 40
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -40,6 +41,7 @@ class SandboxHost:
     Args:
         data_dir: Where sandboxes and templates live; one engine uses it at a time. ``host`` below it belongs to
             this class.
+        keep: Names of sandboxes and layers of an earlier engine whose files stay; those of all others are removed.
 
     Attributes:
         data_dir: The same, absolute.
@@ -53,13 +55,15 @@ class SandboxHost:
             await guest.kill()
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, keep: Sequence[str] = ()) -> None:
+        self._keep = keep
         self.data_dir = data_dir.absolute()
         self._home = self.data_dir / "host"
         self._guests: dict[str, Guest] = {}
         self._groups: dict[str, list[str]] = {}
         self._cgroups = Cgroups()
-        self._launcher = LauncherClient(self._exited, self._lost)
+        self._networks: dict[str, GuestNetwork] = {}
+        self._launcher = LauncherClient(self._exited, self._network_told, self._lost)
         self._lock: int | None = None
 
     @property
@@ -87,6 +91,11 @@ class SandboxHost:
         """Whether the host's files show their owners inside, rather than nobody."""
         return self._launcher.owners_shown
 
+    @property
+    def no_internet(self) -> str:
+        """Why no sandbox of this machine gets a way out, or nothing."""
+        return self._launcher.no_network
+
     async def __aenter__(self) -> Self:
         """Start the launcher; remove what a killed engine left behind.
 
@@ -106,7 +115,7 @@ class SandboxHost:
         subids = None if os.getuid() == 0 else find_subids()
         try:
             self._take_data_dir(privileged=subids is None)
-            left = await _remove_old_groups(self._home / "cgroups")
+            left = await cgroups.remove_old(self._home / "cgroups")
             place = f"{RUNTIME_INSIDE}/runtime"
             copy, command = await anyio.to_thread.run_sync(runtime.build, self._home / "runtime", place)
             seccomp.write(str(self._home / "seccomp.bpf"), seccomp.build())
@@ -116,10 +125,11 @@ class SandboxHost:
             raise EngineUnavailableException(f"there is no system call filter for machines of type {error}") from error
         self._cgroups = cgroups.open_cgroups()
         (self._home / "cgroups").write_text("\n".join([*left, *self.cgroup_homes]), encoding="utf-8")
-        await self._launcher.start(self.data_dir, copy, command, bwrap, subids, self.cgroup_homes)
+        await self._launcher.start(self.data_dir, copy, command, bwrap, subids, self.cgroup_homes, self._keep)
 
     def _take_data_dir(self, *, privileged: bool) -> None:
-        for directory in (self.data_dir, self._home, self._home / "runtime", self._home / "sandboxes"):
+        below = [self._home / name for name in ("runtime", "sandboxes", "layers")]
+        for directory in (self.data_dir, self._home, *below):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -135,7 +145,8 @@ class SandboxHost:
         self.data_dir.chmod(0o710)
         os.chown(self._home, 0, ROOT_BASE)
         self._home.chmod(0o770)  # the generated layers are made from inside
-        os.chown(self._home / "sandboxes", ROOT_BASE, ROOT_BASE)
+        for name in ("sandboxes", "layers"):
+            os.chown(self._home / name, ROOT_BASE, ROOT_BASE)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -158,9 +169,9 @@ class SandboxHost:
             os.close(self._lock)
             self._lock = None
 
-    async def _bury_quietly(self, sandbox_id: str) -> None:
+    async def _bury_quietly(self, sandbox_id: str, *, keep: bool = False) -> None:
         with contextlib.suppress(HostError):
-            await self._bury(sandbox_id)
+            await self._bury(sandbox_id, keep=keep)
 
     async def launch(self, spec: SandboxSpec) -> Guest:
         """Start a sandbox.
@@ -169,20 +180,22 @@ class SandboxHost:
             HostError: It could not be started; nothing of it is left.
         """
         layers = self._check(spec)
+        network = self._networks[spec.sandbox_id] = self._new_network(spec.sandbox_id)
         ours, theirs = socket.socketpair()
         error_read, error_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             try:
-                await self._ask_launcher(spec, layers, theirs.fileno(), error_write)
+                await self._ask_launcher(spec, layers, network.expect(spec.egress), theirs.fileno(), error_write)
             except BaseException:
                 ours.close()
                 raise
             finally:
                 theirs.close()
                 os.close(error_write)
-            guest = self._guests[spec.sandbox_id] = self._meet(spec.sandbox_id, ours)
-            async with self._buried_on_failure(spec.sandbox_id):
+            guest = self._guests[spec.sandbox_id] = self._meet(spec.sandbox_id, ours, network)
+            async with self._buried_on_failure(spec):
                 await _ready(guest, error_read)
+                await network.settle()
         finally:
             os.close(error_read)
         return guest
@@ -204,12 +217,21 @@ class SandboxHost:
             raise HostError("the path of a layer must not contain ':', ',' or '\\'")
         return layers
 
-    async def _ask_launcher(self, spec: SandboxSpec, layers: list[str], link: int, stderr: int) -> None:
+    def _new_network(self, sandbox_id: str) -> GuestNetwork:
+        async def ask(egress: Egress | None) -> None:
+            await self._launcher.set_network(sandbox_id, wanted_network(egress, find_resolvers()))
+
+        return GuestNetwork(ask, self.no_internet)
+
+    async def _ask_launcher(
+        self, spec: SandboxSpec, layers: list[str], egress: Egress | None, link: int, stderr: int
+    ) -> None:
         try:
             groups = self._groups[spec.sandbox_id] = self._cgroups.create(spec.sandbox_id, spec.limits)
         except OSError as error:
             raise HostError(f"the limits of sandbox {spec.sandbox_id} cannot be set: {error}") from error
         limited = self._cgroups.controllers
+        resolvers = find_resolvers()
         request = LaunchRequest(
             id=spec.sandbox_id,
             layers=layers,
@@ -219,40 +241,128 @@ class SandboxHost:
             max_pids=0 if "pids" in limited else spec.limits.pids + cgroups.OWN_PIDS,
             max_data=0 if "memory" in limited else spec.limits.memory_bytes,
             shm_bytes=max(spec.limits.memory_bytes // 2, 16 << 20),
+            resolv_conf=resolv_conf(resolvers),
+            network=wanted_network(egress, resolvers),
         )
         try:
             await self._launcher.launch(request, link, stderr)
         except BaseException:
             cgroups.remove_groups(self._groups.pop(spec.sandbox_id))
+            del self._networks[spec.sandbox_id]
             raise
 
-    def _meet(self, sandbox_id: str, sock: socket.socket) -> Guest:
-        return Guest(sandbox_id, sock, lambda: self._bury(sandbox_id))
+    def _meet(self, sandbox_id: str, sock: socket.socket, network: GuestNetwork) -> Guest:
+        return Guest(sandbox_id, sock, lambda: self._bury(sandbox_id), network)
 
     @contextlib.asynccontextmanager
-    async def _buried_on_failure(self, sandbox_id: str) -> AsyncIterator[None]:
+    async def _buried_on_failure(self, spec: SandboxSpec) -> AsyncIterator[None]:
         try:
             yield
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self._bury_quietly(sandbox_id)
+                await self._bury_quietly(spec.sandbox_id, keep=spec.on_kept_files)
             raise
 
-    async def _bury(self, sandbox_id: str) -> None:
+    async def _bury(self, sandbox_id: str, *, keep: bool = False) -> None:
         if sandbox_id not in self._groups:
             return
         if guest := self._guests.pop(sandbox_id, None):
             guest.hang_up()
+        if network := self._networks.pop(sandbox_id, None):
+            network.close()
         with anyio.move_on_after(KILL_SECONDS):
-            clean = await self._launcher.kill(sandbox_id)
+            clean = await self._launcher.kill(sandbox_id, keep=keep)
             cgroups.remove_groups(self._groups.pop(sandbox_id, []))
             if clean:
                 return
         raise HostError(f"sandbox {sandbox_id} could not be removed completely")
 
+    def can_freeze(self, sandbox_id: str) -> bool:
+        """Whether this machine can stop a sandbox without ending it."""
+        return freezer.group_of(self._groups.get(sandbox_id, [])) is not None
+
+    async def freeze(self, sandbox_id: str) -> None:
+        """Stop all processes of a sandbox; its memory stays as it is.
+
+        Raises:
+            HostError: They cannot be stopped, and run.
+        """
+        group = freezer.group_of(self._groups.get(sandbox_id, []))
+        if group is None:
+            raise HostError("this machine has no freezer for processes")
+        await freezer.freeze(group)
+
+    def thaw(self, sandbox_id: str) -> None:
+        """Let a frozen sandbox go on."""
+        if group := freezer.group_of(self._groups.get(sandbox_id, [])):
+            freezer.release(group)
+
+    async def put_away(self, sandbox_id: str) -> None:
+        """End all that runs in a sandbox, and keep its files for a launch on them.
+
+        Raises:
+            HostError: Something of it is left.
+        """
+        with anyio.CancelScope(shield=True):
+            await self._bury(sandbox_id, keep=True)
+
+    def has_files(self, sandbox_id: str) -> bool:
+        """Whether there are files of a sandbox, running or not."""
+        return (self._home / "sandboxes" / sandbox_id).is_dir()
+
+    async def copy_layer(self, sandbox_id: str, name: str) -> Path:
+        """Make a layer for other sandboxes of what a sandbox has written; it should be frozen, or not run.
+
+        Args:
+            sandbox_id: Which one.
+            name: Names the layer, as an id names a sandbox.
+
+        Returns:
+            The layer; those that the sandbox stands on are not part of it.
+
+        Raises:
+            HostError: It could not be copied; nothing of the copy is left.
+        """
+        with anyio.CancelScope(shield=True):  # the copier is on its way, whoever waits for it
+            if await self._launcher.copy_layer(sandbox_id, name):
+                return self.layer(name)
+            await self._launcher.remove_layer(name)
+        raise HostError(f"the files of sandbox {sandbox_id} could not be copied")
+
+    def layer(self, name: str) -> Path:
+        """Where a layer lies."""
+        return self._home / "layers" / name
+
+    async def remove_layer(self, name: str) -> None:
+        """Remove a layer on which nothing stands.
+
+        Raises:
+            HostError: It could not be removed.
+        """
+        with anyio.CancelScope(shield=True):
+            if not await self._launcher.remove_layer(name):
+                raise HostError(f"layer {name} could not be removed")
+
+    async def discard(self, sandbox_id: str) -> None:
+        """Remove the files of a sandbox that was put away.
+
+        Raises:
+            HostError: They could not be removed.
+        """
+        if sandbox_id in self._groups:
+            raise HostError(f"sandbox {sandbox_id} runs")
+        with anyio.move_on_after(KILL_SECONDS, shield=True):
+            if await self._launcher.kill(sandbox_id):
+                return
+        raise HostError(f"the files of sandbox {sandbox_id} could not be removed")
+
     def _exited(self, sandbox_id: str) -> None:
         if guest := self._guests.get(sandbox_id):
             guest.hang_up("the sandbox is gone")
+
+    def _network_told(self, sandbox_id: str, done: bool, reason: str) -> None:
+        if network := self._networks.get(sandbox_id):
+            network.told(done, reason)
 
     def _lost(self) -> None:
         for guest in list(self._guests.values()):
@@ -278,21 +388,3 @@ async def _ready(guest: Guest, error_read: int) -> None:
         text = ""
     reason = text or ("it ended at once" if guest.closed.is_set() else "it did not answer in time")
     raise HostError(f"sandbox {guest.sandbox_id} could not be started: {reason}")
-
-
-async def _remove_old_groups(record: Path) -> list[str]:
-    """Remove the cgroups of an engine that was killed with its launcher; return those that are still in use."""
-    left = _read_record(record)
-    for line in left:
-        cgroups.kill_tree(Path(line))
-    for _ in range(OLD_GROUP_TRIES):
-        left = [line for line in left if not cgroups.remove_tree(Path(line))]
-        if not left:
-            break
-        await anyio.sleep(0.05)  # killed processes take a moment to leave
-    return left
-
-
-def _read_record(record: Path) -> list[str]:
-    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
-    return [line for line in lines if Path(line).name.startswith(cgroups.PREFIX)]

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import msgspec
 
 from grotte.errors import EngineUnavailableException
 
+from .egress import WantedNetwork, find_pasta
 from .idmaps import SubIds, map_launcher
 from .runtime import STANDALONE
 from .spec import HostError
@@ -38,6 +39,7 @@ class Event(msgspec.Struct, frozen=True):
     status: int = 0
     clean: bool = True
     owners_shown: bool = False
+    no_network: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class LaunchRequest:
     max_pids: int
     max_data: int
     shm_bytes: int
+    resolv_conf: str
+    network: WantedNetwork | None
 
 
 class LauncherClient:
@@ -59,16 +63,25 @@ class LauncherClient:
 
     Args:
         on_exit: Called with the id of each sandbox whose processes have all ended.
+        on_network: Called with the id of a sandbox whose network is as was asked for, or is not, and the reason.
         on_lost: Called once, if the launcher ends before it is closed.
     """
 
-    def __init__(self, on_exit: Callable[[str], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_exit: Callable[[str], None],
+        on_network: Callable[[str, bool, str], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         self._on_exit = on_exit
+        self._on_network = on_network
         self._on_lost = on_lost
         self._gone: dict[str, asyncio.Future[bool]] = {}
+        self._layers: dict[str, asyncio.Future[bool]] = {}
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.owners_shown = False
+        self.no_network = ""
 
     @property
     def pid(self) -> int | None:
@@ -83,6 +96,7 @@ class LauncherClient:
         bwrap: str,
         subids: SubIds | None,
         cgroup_homes: list[str],
+        keep: Sequence[str],
     ) -> None:
         """Start the launcher and wait until it can launch.
 
@@ -98,8 +112,10 @@ class LauncherClient:
             "runtime_dir": str(runtime),
             "privileged": subids is None,
             "bwrap": bwrap,
+            "pasta": find_pasta(),
             "command": command,
             "cgroup_homes": cgroup_homes,
+            "keep": list(keep),
         }
         arguments = [sys.executable, "-I", "-S", "-X", "utf8", "-c", START, str(STANDALONE.parent), json.dumps(config)]
         with theirs:
@@ -121,7 +137,7 @@ class LauncherClient:
             event = msgspec.json.decode(data, type=Event)
             match event.event:
                 case "ready":
-                    self.owners_shown = event.owners_shown
+                    self.owners_shown, self.no_network = event.owners_shown, event.no_network
                     return
                 case "unshared" if subids is not None:
                     await map_launcher(pid, subids)
@@ -135,12 +151,36 @@ class LauncherClient:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [link, stderr]))]
         await self._send({"op": "launch", **asdict(request)}, rights)
 
-    async def kill(self, sandbox_id: str) -> bool:
-        """Kill a sandbox and remove its files; return whether all of it is gone. May be called more than once."""
+    async def set_network(self, sandbox_id: str, network: WantedNetwork | None) -> None:
+        """Ask for another network, or for none; the answer is an event."""
+        wanted = None if network is None else asdict(network)
+        await self._send({"op": "network", "id": sandbox_id, "network": wanted}, [])
+
+    async def kill(self, sandbox_id: str, *, keep: bool = False) -> bool:
+        """Kill a sandbox and remove its files; return whether all of it is gone. May be called more than once.
+
+        Args:
+            sandbox_id: Which one; of one that does not run, there may be files.
+            keep: Leave the files.
+        """
         future = self._gone.get(sandbox_id)
         if future is None:
             future = self._gone[sandbox_id] = asyncio.get_running_loop().create_future()
-            await self._send({"op": "kill", "id": sandbox_id}, [])
+            await self._send({"op": "kill", "id": sandbox_id, "keep": keep}, [])
+        return await asyncio.shield(future)
+
+    async def copy_layer(self, sandbox_id: str, name: str) -> bool:
+        """Copy what a sandbox has written; return whether that succeeded."""
+        return await self._layer_done({"op": "copy_layer", "id": name, "sandbox": sandbox_id})
+
+    async def remove_layer(self, name: str) -> bool:
+        """Remove such a copy; return whether it is gone."""
+        return await self._layer_done({"op": "remove_layer", "id": name})
+
+    async def _layer_done(self, message: dict[str, object]) -> bool:
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._layers[str(message["id"])] = future
+        await self._send(message, [])
         return await asyncio.shield(future)
 
     async def close(self) -> None:
@@ -185,6 +225,10 @@ class LauncherClient:
         event = msgspec.json.decode(data, type=Event)
         if event.event == "exited":
             self._on_exit(event.id)
+        elif event.event == "layer" and (future := self._layers.pop(event.id, None)) and not future.done():
+            future.set_result(event.clean)
+        elif event.event == "network":
+            self._on_network(event.id, event.clean, event.reason)
         elif event.event == "gone" and (future := self._gone.pop(event.id, None)) and not future.done():
             future.set_result(event.clean)
 
@@ -193,7 +237,7 @@ class LauncherClient:
         asyncio.get_running_loop().remove_reader(self._control)
         self._control.close()
         self._control = None
-        for future in self._gone.values():
+        for future in (*self._gone.values(), *self._layers.values()):
             if not future.done():
                 future.set_result(False)
         self._on_lost()

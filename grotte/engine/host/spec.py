@@ -47,6 +47,21 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Egress:
+    """Internet access, as far as these IPv4 ranges say: ``allow`` wins over ``deny``, what neither names is allowed.
+
+    The host itself, its loopback, link-local addresses and multicast cannot be allowed.
+
+    Attributes:
+        allow: As in ``10.1.0.0/16``.
+        deny: The same.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """A sandbox to launch.
 
@@ -57,6 +72,8 @@ class SandboxSpec:
         on_host_usr: Whether the layers stand on template ``base``; False for images that bring everything.
         hostname: The host name inside; by default the sandbox's id.
         limits: What it may use.
+        egress: What it may reach; None for no network at all.
+        on_kept_files: Whether it goes on with the files of an earlier one of its id, which stay if it cannot start.
     """
 
     sandbox_id: str
@@ -64,6 +81,15 @@ class SandboxSpec:
     hostname: str = ""
     limits: Limits = field(default_factory=Limits)
     on_host_usr: bool = True
+    egress: Egress | None = None
+    on_kept_files: bool = False
+
+
+class TerminalSize(NamedTuple):
+    """The size of a terminal in characters, each at most 65535; 0 stands for unknown."""
+
+    columns: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +103,7 @@ class SpawnRequest:
         cwd: Where it starts: relative to the user's home, which is also the default.
         user: Whose process it is.
         stdin: Whether it has a pipe as standard input, rather than ``/dev/null``.
+        terminal: Its terminal's size, if it runs in a session of its own on one, which is then its stdin, too.
     """
 
     cmd: str
@@ -85,6 +112,7 @@ class SpawnRequest:
     cwd: str | None = None
     user: str = "user"
     stdin: bool = False
+    terminal: TerminalSize | None = None
 
 
 class ExitStatus(NamedTuple):

@@ -8,8 +8,9 @@ import itertools
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup
@@ -18,8 +19,12 @@ from grotte.engine.faults import ControlFault
 from grotte.engine.host import Guest, HostError, Limits, SandboxHost, SandboxSpec
 from grotte.engine.lifecycle.ids import new_sandbox_id
 from grotte.engine.lifecycle.keys import new_access_token
-from grotte.engine.lifecycle.sandbox import Order, Sandbox
+from grotte.engine.lifecycle.pausing import Pausing
+from grotte.engine.lifecycle.rows import from_row, row_of, settings_of
+from grotte.engine.lifecycle.sandbox import Life, Order, Sandbox
+from grotte.engine.lifecycle.spares import Spares
 from grotte.engine.lifecycle.store import REMEMBERED_TOKENS, SandboxRow, Store
+from grotte.engine.lifecycle.templates import Template, Templates
 from grotte.engine.processes.table import ProcessTable
 from grotte.errors import GrotteException
 
@@ -32,7 +37,7 @@ KILL_GRACE = 20.0
 class Registry:
     """All sandboxes; one task ends those whose time is up, one task each waits for a sandbox's own death."""
 
-    def __init__(self, host: SandboxHost, store: Store, limits: Limits, max_sandboxes: int) -> None:
+    def __init__(self, host: SandboxHost, store: Store, limits: Limits, max_sandboxes: int, spares: int = 0) -> None:
         self._host = host
         self._store = store
         self._limits = limits
@@ -41,6 +46,10 @@ class Registry:
         self._by_token: dict[bytes, Sandbox] = {}
         self._ended_tokens: dict[bytes, str] = {}
         self._pending = 0
+        self._held: list[Template] = []
+        self._spares = Spares(host, spares, lambda: self._pending > 0, lambda: self._running() > 0)
+        self._pausing = Pausing(host, store, self._lives, self._spec, self._attach)
+        self.templates = Templates(host, store, self._layers_in_use)
         self._deadlines: list[tuple[float, int, Sandbox]] = []
         self._order = itertools.count()
         self._sooner = anyio.Event()
@@ -48,13 +57,14 @@ class Registry:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Registry]:
-        """Run the registry's tasks; on the way out every sandbox is killed."""
-        if gone := self._store.recover():
-            log.warning("event=recovered ended_sandboxes=%d", gone)
+        """Run the registry's tasks; on the way out what runs is killed, and what is paused is put away."""
+        for row in self._store.recover():
+            self._restore(row)
         for token, sandbox_id in self._store.ended_tokens():
             self._ended_tokens[_digest(token)] = sandbox_id
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._expire)
+            self._tasks.start_soon(self._spares.keep)
             try:
                 yield self
             finally:
@@ -66,8 +76,19 @@ class Registry:
 
     @property
     def busy(self) -> bool:
-        """Something lives here, or is about to."""
-        return bool(self._live) or self._pending > 0
+        """Something is in memory here, or is about to be."""
+        return self._pending > 0 or any(sandbox.life is not None for sandbox in self._live.values())
+
+    def _running(self) -> int:
+        return sum(not sandbox.paused for sandbox in self._live.values())
+
+    def _lives(self, sandbox: Sandbox) -> bool:
+        return self._live.get(sandbox.sandbox_id) is sandbox and sandbox.alive
+
+    @property
+    def no_internet(self) -> str:
+        """Why no sandbox here may reach anything, or nothing."""
+        return self._host.no_internet
 
     def find(self, sandbox_id: str) -> Sandbox | None:
         sandbox = self._live.get(sandbox_id)
@@ -107,62 +128,157 @@ class Registry:
         Raises:
             ControlFault: 429, there are too many; 500, the machine could not do it.
         """
-        if len(self._live) + self._pending >= self._max_sandboxes:
+        with self._one_more(), self.holding(order.template):
+            return await self._launch(order)
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        if self._running() + self._pending >= self._max_sandboxes:
             raise ControlFault(429, f"this engine runs at most {self._max_sandboxes} sandboxes at once")
         self._pending += 1
         try:
-            return await self._launch(order)
+            yield
         finally:
             self._pending -= 1
+            self._spares.look_again()
 
     async def _launch(self, order: Order) -> Sandbox:
         sandbox_id = new_sandbox_id()
         spec = SandboxSpec(
-            sandbox_id=sandbox_id, layers=order.template.layers, hostname=sandbox_id, limits=self._limits
+            sandbox_id=sandbox_id,
+            layers=order.template.layers,
+            hostname=sandbox_id,
+            limits=self._limits,
+            egress=None if self.no_internet else order.network.egress,
         )
         try:
-            guest = await self._host.launch(spec)
+            guest = await self._spares.take(spec) or await self._host.launch(spec)
         except HostError as error:
             log.error("event=launch_failed sandbox=%s reason=%s", sandbox_id, error)  # noqa: TRY400  (a reason, no bug)
             raise ControlFault(500, f"the sandbox could not be started: {error}") from None
-        sandbox = self._adopt(sandbox_id, guest, order)
+        sandbox = self._adopt(guest, order)
         try:
-            self._store.add(_row(sandbox))
+            self._store.add(row_of(sandbox))
         except sqlite3.Error:
             await self.kill(sandbox)
             raise
-        log.info("event=created sandbox=%s template=%s", sandbox_id, order.template.alias)
+        log.info("event=created sandbox=%s template=%s", sandbox.sandbox_id, order.template.alias)
         return sandbox
 
-    def _adopt(self, sandbox_id: str, guest: Guest, order: Order) -> Sandbox:
+    def _adopt(self, guest: Guest, order: Order) -> Sandbox:
         now = time.time_ns() // 1000
         sandbox = Sandbox(
-            sandbox_id=sandbox_id,
+            sandbox_id=guest.sandbox_id,
             owner=order.owner,
             template=order.template,
-            guest=guest,
-            processes=ProcessTable(guest, self._tasks),
+            life=None,
             limits=self._limits,
+            timeout=order.timeout,
+            auto_pause=order.auto_pause,
+            auto_resume=order.auto_resume,
             started_at=now,
             end_at=now + order.timeout * 1_000_000,
             deadline=anyio.current_time() + order.timeout,
             access_token=new_access_token() if order.secure else None,
-            traffic_token=new_access_token() if order.private_traffic else None,
-            internet=order.internet,
+            traffic_token=None if order.network.allow_public_traffic else new_access_token(),
+            network=order.network,
             metadata=order.metadata,
             envs=order.envs,
         )
-        self._live[sandbox_id] = sandbox
-        if sandbox.access_token:
-            self._by_token[_digest(sandbox.access_token)] = sandbox
-        self._tasks.start_soon(self._await_death, sandbox)
+        self._enter(sandbox)
+        self._attach(sandbox, guest)
         self._watch_deadline(sandbox)
         return sandbox
+
+    def _enter(self, sandbox: Sandbox) -> None:
+        self._live[sandbox.sandbox_id] = sandbox
+        if sandbox.access_token:
+            self._by_token[_digest(sandbox.access_token)] = sandbox
+
+    def _attach(self, sandbox: Sandbox, guest: Guest) -> None:
+        sandbox.life = Life(guest, ProcessTable(guest, self._tasks))
+        sandbox.watchers.clear()
+        self._tasks.start_soon(self._await_death, sandbox, sandbox.life)
+
+    def _restore(self, row: SandboxRow) -> None:
+        """Take in a sandbox of an earlier engine, of which there are only files."""
+        try:
+            if not self._host.has_files(row.id):
+                raise ControlFault(404, "its files are gone")
+            sandbox = from_row(row, self.templates.stored(row.template), self._limits)
+        except ControlFault as fault:
+            log.error("event=lost sandbox=%s reason=%s", row.id, fault.message)  # noqa: TRY400  (a reason, no bug)
+            self._store.end(row.id)
+            return
+        self._enter(sandbox)
+        log.info("event=recovered sandbox=%s", row.id)
+
+    def _spec(self, sandbox: Sandbox) -> SandboxSpec:
+        """How a sandbox goes on from its files."""
+        return SandboxSpec(
+            sandbox_id=sandbox.sandbox_id,
+            layers=sandbox.template.layers,
+            hostname=sandbox.sandbox_id,
+            limits=sandbox.limits,
+            egress=None if self.no_internet else sandbox.network.egress,
+            on_kept_files=True,
+        )
+
+    def _layers_in_use(self) -> set[Path]:
+        templates = [*self._held, *(sandbox.template for sandbox in self._live.values())]
+        return {layer for template in templates for layer in template.layers}
+
+    @contextmanager
+    def holding(self, template: Template) -> Iterator[None]:
+        """Something is about to stand on a template, which must not go meanwhile."""
+        self._held.append(template)
+        try:
+            yield
+        finally:
+            self._held.remove(template)
+
+    # -- pause ---------------------------------------------------------------------------------------------------
+
+    async def pause(self, sandbox: Sandbox, *, memory: bool = True) -> None:
+        """Stop all that runs in a sandbox, until it is resumed; without its memory, processes end and files stay.
+
+        Raises:
+            ControlFault: 404, it has ended; 409, it is paused; 500 and 501, the machine could not, or never can.
+        """
+        await self._pausing.pause(sandbox, memory=memory)
+        self._spares.look_again()
+
+    async def resume(self, sandbox: Sandbox, seconds: float) -> bool:
+        """Let a paused sandbox go on, for so many seconds; False if it runs.
+
+        Raises:
+            ControlFault: 404, it has ended; 429, too many run; 500, the machine could not do it.
+        """
+        if not sandbox.paused:
+            return False
+        with self._one_more():
+            return await self._pausing.resume(sandbox, lambda: self.set_end(sandbox, seconds))
+
+    # -- snapshots -----------------------------------------------------------------------------------------------
+
+    async def snapshot(self, sandbox: Sandbox, name: str | None = None, *, hidden: bool = False) -> Template:
+        """Make a template of the files of a sandbox, which goes on afterwards.
+
+        Args:
+            name: Its name among people; None for one without.
+            hidden: It is for those who get it from here, and goes with the last sandbox that stands on it.
+
+        Raises:
+            ControlFault: 404, the sandbox has ended; 500 and 501, the machine could not, or never can.
+        """
+        async with self._pausing.at_rest(sandbox):
+            return await self.templates.add(sandbox, name, hidden=hidden)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
     def set_end(self, sandbox: Sandbox, seconds: float) -> None:
         """Let the sandbox end in so many seconds from now, sooner or later than it would have."""
+        sandbox.timeout = seconds
         sandbox.deadline = anyio.current_time() + seconds
         sandbox.end_at = time.time_ns() // 1000 + round(seconds * 1_000_000)
         self._store.set_end(sandbox.sandbox_id, sandbox.end_at)
@@ -172,6 +288,10 @@ class Registry:
         """Let the sandbox live for so many seconds from now at least."""
         if anyio.current_time() + seconds > sandbox.deadline:
             self.set_end(sandbox, seconds)
+
+    def remember(self, sandbox: Sandbox) -> None:
+        """What the sandbox was told to be has changed."""
+        self._store.set_settings(sandbox.sandbox_id, settings_of(sandbox))
 
     def _watch_deadline(self, sandbox: Sandbox) -> None:
         heapq.heappush(self._deadlines, (sandbox.deadline, next(self._order), sandbox))
@@ -187,10 +307,23 @@ class Registry:
                 # An entry whose sandbox got another deadline is stale: that deadline has an entry of its own.
                 if deadline == sandbox.deadline and sandbox.sandbox_id in self._live:
                     log.info("event=expired sandbox=%s", sandbox.sandbox_id)
-                    self._tasks.start_soon(self.kill, sandbox)
+                    self._tasks.start_soon(self._end_in_time, sandbox)
             wait = self._deadlines[0][0] - now if self._deadlines else float("inf")
             with anyio.move_on_after(wait):
                 await self._sooner.wait()
+
+    async def _end_in_time(self, sandbox: Sandbox) -> None:
+        """Its time is up: pause it if its owner wanted that and the machine can, or end it."""
+        if sandbox.auto_pause:
+            try:
+                await self.pause(sandbox)
+            except ControlFault as fault:
+                if fault.status in (404, 409):  # somebody else was faster
+                    return
+                log.error("event=pause_failed sandbox=%s reason=%s", sandbox.sandbox_id, fault)  # noqa: TRY400  (no bug)
+            else:
+                return
+        await self.kill(sandbox)
 
     # -- death ---------------------------------------------------------------------------------------------------
 
@@ -203,22 +336,38 @@ class Registry:
         known = self._forget(sandbox)
         try:
             with anyio.CancelScope(shield=True), anyio.fail_after(KILL_GRACE):
-                await sandbox.guest.kill()
+                async with sandbox.changing:
+                    await self._remove(sandbox)
+                await self.templates.collect()
         except (TimeoutError, GrotteException) as error:
             # What is left is removed at the engine's next start; nothing runs in it that anybody could reach.
             log.error("event=kill_incomplete sandbox=%s reason=%s", sandbox.sandbox_id, error)  # noqa: TRY400  (no bug)
         return known
 
-    async def kill_all(self) -> None:
-        """End all sandboxes, at once."""
-        async with anyio.create_task_group() as tasks:
-            for sandbox in list(self._live.values()):
-                tasks.start_soon(self.kill, sandbox)
+    async def _remove(self, sandbox: Sandbox) -> None:
+        if sandbox.life is not None:
+            await sandbox.life.guest.kill()
+        else:
+            await self._host.discard(sandbox.sandbox_id)
 
-    async def _await_death(self, sandbox: Sandbox) -> None:
-        await sandbox.guest.closed.wait()
-        sandbox.processes.lose_all()
-        if self._forget(sandbox):
+    async def kill_all(self) -> None:
+        """End all that runs, at once, and keep the files of what is paused."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._spares.close)
+            for sandbox in list(self._live.values()):
+                tasks.start_soon(self._put_away if sandbox.paused else self.kill, sandbox)
+
+    async def _put_away(self, sandbox: Sandbox) -> None:
+        try:
+            with anyio.CancelScope(shield=True), anyio.fail_after(KILL_GRACE):
+                await self._pausing.put_away(sandbox)
+        except (TimeoutError, GrotteException) as error:
+            log.error("event=put_away_incomplete sandbox=%s reason=%s", sandbox.sandbox_id, error)  # noqa: TRY400  (no bug)
+
+    async def _await_death(self, sandbox: Sandbox, life: Life) -> None:
+        await life.guest.closed.wait()
+        life.processes.lose_all()
+        if sandbox.life is life and self._forget(sandbox):
             log.warning("event=died sandbox=%s", sandbox.sandbox_id)
             await self.kill(sandbox)
 
@@ -231,6 +380,7 @@ class Registry:
             self._ended_tokens[digest] = sandbox.sandbox_id
             while len(self._ended_tokens) > REMEMBERED_TOKENS:
                 self._ended_tokens.pop(next(iter(self._ended_tokens)))
+        self._spares.look_again()
         try:
             self._store.end(sandbox.sandbox_id)
         except sqlite3.Error:
@@ -242,17 +392,3 @@ class Registry:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()
-
-
-def _row(sandbox: Sandbox) -> SandboxRow:
-    return SandboxRow(
-        id=sandbox.sandbox_id,
-        owner=sandbox.owner,
-        template=sandbox.template.template_id,
-        started_at=sandbox.started_at,
-        end_at=sandbox.end_at,
-        access_token=sandbox.access_token,
-        traffic_token=sandbox.traffic_token,
-        metadata=sandbox.metadata,
-        envs=sandbox.envs,
-    )

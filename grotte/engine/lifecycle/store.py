@@ -10,20 +10,21 @@ import sqlite3
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
 from grotte.engine.datadir import make_private
+from grotte.engine.lifecycle.network import Network
 from grotte.errors import EngineUnavailableException
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 3
 #: How long an ended sandbox and an idempotency key are remembered, in seconds.
 MEMORY = 86400
 #: Ended sandboxes whose tokens are still told from wrong ones.
 REMEMBERED_TOKENS = 1000
 
-_SCHEMA = """
+_SCHEMA_1 = """
 CREATE TABLE sandboxes (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, template TEXT NOT NULL, state TEXT NOT NULL,
     started_at INTEGER NOT NULL, end_at INTEGER NOT NULL, ended_at INTEGER,
@@ -35,6 +36,25 @@ CREATE TABLE idempotency (
     PRIMARY KEY (owner, key)
 ) STRICT;
 """
+_SCHEMA_2 = """
+ALTER TABLE sandboxes ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+"""
+_SCHEMA_3 = """
+CREATE TABLE snapshots (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, tag TEXT NOT NULL, hidden INTEGER NOT NULL,
+    below TEXT NOT NULL, sandbox TEXT NOT NULL, made_at INTEGER NOT NULL
+) STRICT;
+"""
+_STEPS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a sandbox was told to be."""
+
+    timeout: float = 300
+    auto_pause: bool = False
+    auto_resume: bool = False
+    network: Network = Network()
 
 
 class SandboxRow(msgspec.Struct, frozen=True):
@@ -49,6 +69,29 @@ class SandboxRow(msgspec.Struct, frozen=True):
     traffic_token: str | None
     metadata: dict[str, str]
     envs: dict[str, str]
+    settings: Settings
+
+
+class SnapshotRow(msgspec.Struct, frozen=True):
+    """What a sandbox had written at one moment.
+
+    Attributes:
+        id: Names its template and its layer.
+        name: Its name among people, or nothing.
+        hidden: No reference finds it; it goes when nothing stands on it any more.
+        below: The snapshots that it stands on, topmost first.
+        sandbox: Whose files it has.
+        made_at: Unix microseconds.
+    """
+
+    id: str
+    owner: str
+    name: str
+    tag: str
+    hidden: bool
+    below: list[str]
+    sandbox: str
+    made_at: int
 
 
 class Store:
@@ -83,19 +126,36 @@ class Store:
         if version > SCHEMA_VERSION:
             self._db.close()
             raise EngineUnavailableException(f"the database {self._path} was written by a newer grotte")
-        if version == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        if version < SCHEMA_VERSION:
+            missing = "".join(_STEPS[version:])
+            self._db.executescript(f"BEGIN; {missing} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
-    def recover(self) -> int:
-        """After a start: what ran under an engine that was killed is over. Returns how many sandboxes that were."""
+    def kept(self) -> list[str]:
+        """The sandboxes that did not end, although their engine may have, and the snapshots."""
+        rows = self._db.execute("SELECT id FROM sandboxes WHERE state <> 'ended' UNION ALL SELECT id FROM snapshots")
+        return [row[0] for row in rows]
+
+    def recover(self) -> list[SandboxRow]:
+        """After a start: what ran under an engine that was killed is paused now, unless its time was up meanwhile.
+
+        Returns:
+            All paused sandboxes.
+        """
         now = _now()
-        ended = self._db.execute(
-            "UPDATE sandboxes SET state = 'ended', ended_at = ? WHERE state = 'running'", (now,)
-        ).rowcount
+        running = "FROM sandboxes WHERE state = 'running'"
+        over = self._db.execute(f"SELECT id, settings {running} AND end_at <= ?", (now,)).fetchall()
+        for sandbox_id, settings in over:
+            if not msgspec.json.decode(settings, type=Settings).auto_pause:
+                self.end(sandbox_id)
+        self._db.execute(
+            "UPDATE sandboxes SET state = 'paused', end_at = min(end_at, ?) WHERE state = 'running'", (now,)
+        )
         oldest = now - MEMORY * 1_000_000
         self._db.execute("DELETE FROM sandboxes WHERE state = 'ended' AND ended_at < ?", (oldest,))
         self._db.execute("DELETE FROM idempotency WHERE made_at < ?", (oldest,))
-        return ended
+        columns = "id, owner, template, started_at, end_at, access_token, traffic_token, metadata, envs, settings"
+        rows = self._db.execute(f"SELECT {columns} FROM sandboxes WHERE state = 'paused'").fetchall()  # noqa: S608  (ours)
+        return [_sandbox_row(row) for row in rows]
 
     def ended_tokens(self) -> list[tuple[str, str]]:
         """Access token and id of the sandboxes that ended last, oldest first."""
@@ -109,7 +169,7 @@ class Store:
     def add(self, row: SandboxRow) -> None:
         self._db.execute(
             "INSERT INTO sandboxes (id, owner, template, state, started_at, end_at, access_token, traffic_token,"
-            " metadata, envs) VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?)",
+            " metadata, envs, settings) VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.id,
                 row.owner,
@@ -120,14 +180,39 @@ class Store:
                 row.traffic_token,
                 msgspec.json.encode(row.metadata).decode(),
                 msgspec.json.encode(row.envs).decode(),
+                msgspec.json.encode(row.settings).decode(),
             ),
         )
 
-    def set_end(self, sandbox_id: str, end_at: int) -> None:
-        self._db.execute("UPDATE sandboxes SET end_at = ? WHERE id = ?", (end_at, sandbox_id))
+    def set_settings(self, sandbox_id: str, settings: Settings) -> None:
+        text = msgspec.json.encode(settings).decode()
+        self._db.execute("UPDATE sandboxes SET settings = ? WHERE id = ?", (text, sandbox_id))
+
+    def set_end(self, sandbox_id: str, end_at: int, state: Literal["running", "paused"] = "running") -> None:
+        self._db.execute("UPDATE sandboxes SET end_at = ?, state = ? WHERE id = ?", (end_at, state, sandbox_id))
 
     def end(self, sandbox_id: str) -> None:
         self._db.execute("UPDATE sandboxes SET state = 'ended', ended_at = ? WHERE id = ?", (_now(), sandbox_id))
+
+    def snapshots(self) -> list[SnapshotRow]:
+        """All of them, oldest first."""
+        rows = self._db.execute(
+            "SELECT id, owner, name, tag, hidden, below, sandbox, made_at FROM snapshots ORDER BY made_at, id"
+        ).fetchall()
+        return [_snapshot_row(row) for row in rows]
+
+    def add_snapshot(self, row: SnapshotRow) -> None:
+        below = msgspec.json.encode(row.below).decode()
+        self._db.execute(
+            "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.id, row.owner, row.name, row.tag, row.hidden, below, row.sandbox, row.made_at),
+        )
+
+    def hide_snapshot(self, snapshot_id: str) -> None:
+        self._db.execute("UPDATE snapshots SET hidden = 1 WHERE id = ?", (snapshot_id,))
+
+    def remove_snapshot(self, snapshot_id: str) -> None:
+        self._db.execute("DELETE FROM snapshots WHERE id = ?", (snapshot_id,))
 
     def answer(self, owner: str, key: str) -> tuple[bytes, bytes] | None:
         """The digest of the request and the answer that an idempotency key stands for."""
@@ -141,6 +226,15 @@ class Store:
         self._db.execute(
             "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)", (owner, key, digest, answer, _now())
         )
+
+
+def _sandbox_row(row: tuple[str, str, str, int, int, str | None, str | None, str, str, str]) -> SandboxRow:
+    metadata, envs = (msgspec.json.decode(text, type=dict[str, str]) for text in row[7:9])
+    return SandboxRow(*row[:7], metadata, envs, msgspec.json.decode(row[9], type=Settings))
+
+
+def _snapshot_row(row: tuple[str, str, str, str, int, str, str, int]) -> SnapshotRow:
+    return SnapshotRow(*row[:4], bool(row[4]), msgspec.json.decode(row[5], type=list[str]), *row[6:])
 
 
 def _now() -> int:

@@ -6,22 +6,34 @@ A line with `type: ignore` must be an error: strict mode reports ignores that no
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import assert_type
 
 from grotte import (
     AsyncCommandHandle,
     AsyncFileStreamReader,
     AsyncFilesystem,
+    AsyncGit,
+    AsyncPty,
+    AsyncPtyHandle,
     AsyncSandbox,
     AsyncSandboxPaginator,
+    AsyncSnapshotPaginator,
+    AsyncWatchHandle,
     CommandExitException,
     CommandResult,
     EntryInfo,
+    FilesystemEvent,
+    FilesystemEventType,
+    GitBranches,
+    GitStatus,
     ProcessInfo,
+    PtySize,
     SandboxInfo,
     SandboxMetrics,
     SandboxQuery,
     SnapshotInfo,
+    TransferProgress,
 )
 
 
@@ -101,6 +113,64 @@ async def files(sandbox: AsyncSandbox, pieces: AsyncIterator[bytes]) -> None:
     assert_type(await sandbox.files.make_dir("/x"), bool)
     assert_type(await sandbox.files.rename("/x", "/y"), EntryInfo)
     assert_type(await sandbox.files.get_info("/x"), EntryInfo)
+
+
+async def terminals(sandbox: AsyncSandbox) -> None:
+    assert_type(sandbox.pty, AsyncPty)
+    pty = await sandbox.pty.create(rows=24, cols=80)
+    assert_type(pty, AsyncPtyHandle)
+    assert_type(await sandbox.pty.create(PtySize(rows=24, cols=80), on_data=print, timeout=0), AsyncPtyHandle)
+    assert_type(await sandbox.pty.connect(pty.pid), AsyncPtyHandle)
+    assert_type(await pty.read(), bytes)
+    assert_type(await pty.read(timeout=1.5), bytes)
+    assert_type(await pty.kill(), bool)
+    assert_type(await pty.wait(), CommandResult)
+    await pty.send_stdin(b"x")
+    await pty.resize(PtySize(1, 2))
+    await sandbox.pty.resize(pty.pid, rows=1, cols=2)
+    command: AsyncCommandHandle = pty
+    print(command)
+
+
+async def watches(sandbox: AsyncSandbox) -> None:
+    async with await sandbox.files.watch_dir("/x", recursive=True, include_entry=True, timeout=0) as watch:
+        assert_type(watch, AsyncWatchHandle)
+        assert_type(await watch.get_new_events(), list[FilesystemEvent])
+        async for event in watch:
+            assert_type(event, FilesystemEvent)
+            assert_type(event.type, FilesystemEventType)
+            assert_type(event.entry, EntryInfo | None)
+    await watch.stop()
+    await sandbox.files.watch_dir("/x", on_event=print, on_exit=print)
+    await sandbox.files.watch_dir("/x", on_event="print")  # type: ignore[arg-type]
+    await sandbox.pty.create(rows="24")  # type: ignore[arg-type]
+
+
+async def transfers(sandbox: AsyncSandbox) -> None:
+    async def slow(progress: TransferProgress) -> None:
+        print(progress.transferred)
+
+    assert_type(await sandbox.files.upload(Path("x"), "/x", on_progress=print), EntryInfo)
+    assert_type(await sandbox.files.download("/x", "x", on_progress=slow), Path)
+    assert_type(sandbox.upload_url(), str)
+    assert_type(sandbox.download_url("/x", use_signature_expiration=60), str)
+
+
+async def git(sandbox: AsyncSandbox) -> None:
+    assert_type(sandbox.git, AsyncGit)
+    assert_type(await sandbox.git.clone("url", depth=1, timeout=None, user="root"), CommandResult)
+    assert_type(await sandbox.git.status("x"), GitStatus)
+    assert_type(await sandbox.git.branches("x"), GitBranches)
+    assert_type(await sandbox.git.remote_get("x", "origin"), str | None)
+
+
+async def copies(sandbox: AsyncSandbox) -> None:
+    assert_type(await sandbox.fork(2), list[AsyncSandbox])
+    assert_type(await AsyncSandbox.fork("id", 2), list[AsyncSandbox])
+    assert_type(sandbox.list_snapshots(limit=3), AsyncSnapshotPaginator)
+    assert_type(await AsyncSandbox.delete_snapshot("id"), bool)
+    async for snapshot in AsyncSandbox.list_snapshots("id"):
+        assert_type(snapshot, SnapshotInfo)
 
 
 def results(failure: CommandExitException) -> CommandResult:

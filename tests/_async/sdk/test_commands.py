@@ -207,8 +207,8 @@ async def test_invalid_utf8_is_replaced(sandbox: AsyncSandbox) -> None:
 
 
 async def test_much_output(sandbox: AsyncSandbox) -> None:
-    result = await sandbox.commands.run(f"head -c {16 * MIB} /dev/zero | tr '\\0' x")
-    assert len(result.stdout) == 16 * MIB
+    result = await sandbox.commands.run(f"head -c {32 * MIB} /dev/zero | tr '\\0' x")
+    assert len(result.stdout) == 32 * MIB
     assert set(result.stdout) == {"x"}
 
 
@@ -256,7 +256,10 @@ async def test_output_of_a_command_that_ran_into_its_timeout(sandbox: AsyncSandb
         {"command": "true", "cwd": 3},
         {"command": "true", "user": "a:b"},
         {"command": "true", "user": "a\nb"},
-        {"command": "true", "stdin": "text"},
+        {"command": "true", "stdin": 3},
+        {"command": "true", "stdin": "text", "background": True},
+        {"command": "true", "max_output": -1},
+        {"command": "true", "max_output": 1.5},
     ],
 )
 async def test_what_cannot_be_right_is_refused(sandbox: AsyncSandbox, arguments: dict[str, object]) -> None:

@@ -241,7 +241,7 @@ async def test_an_unknown_template(engine: Engine) -> None:
         {"headers": {"a b": "c"}},
         {"headers": {"a": "b\r\nc: d"}},
         {"headers": {"Host": "other"}},
-        {"proxy": "http://proxy:3128"},
+        {"proxy": "ftp://proxy"},
     ],
 )
 async def test_what_cannot_be_right_is_refused(arguments: dict[str, object]) -> None:

@@ -7,6 +7,7 @@ A line with `type: ignore` must be an error: strict mode reports ignores that no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import assert_type
 
 from grotte import (
@@ -16,13 +17,24 @@ from grotte import (
     EntryInfo,
     FileStreamReader,
     Filesystem,
+    FilesystemEvent,
+    FilesystemEventType,
+    Git,
+    GitBranches,
+    GitStatus,
     ProcessInfo,
+    Pty,
+    PtyHandle,
+    PtySize,
     Sandbox,
     SandboxInfo,
     SandboxMetrics,
     SandboxPaginator,
     SandboxQuery,
     SnapshotInfo,
+    SnapshotPaginator,
+    TransferProgress,
+    WatchHandle,
 )
 
 
@@ -102,6 +114,64 @@ def files(sandbox: Sandbox, pieces: Iterator[bytes]) -> None:
     assert_type(sandbox.files.make_dir("/x"), bool)
     assert_type(sandbox.files.rename("/x", "/y"), EntryInfo)
     assert_type(sandbox.files.get_info("/x"), EntryInfo)
+
+
+def terminals(sandbox: Sandbox) -> None:
+    assert_type(sandbox.pty, Pty)
+    pty = sandbox.pty.create(rows=24, cols=80)
+    assert_type(pty, PtyHandle)
+    assert_type(sandbox.pty.create(PtySize(rows=24, cols=80), on_data=print, timeout=0), PtyHandle)
+    assert_type(sandbox.pty.connect(pty.pid), PtyHandle)
+    assert_type(pty.read(), bytes)
+    assert_type(pty.read(timeout=1.5), bytes)
+    assert_type(pty.kill(), bool)
+    assert_type(pty.wait(), CommandResult)
+    pty.send_stdin(b"x")
+    pty.resize(PtySize(1, 2))
+    sandbox.pty.resize(pty.pid, rows=1, cols=2)
+    command: CommandHandle = pty
+    print(command)
+
+
+def watches(sandbox: Sandbox) -> None:
+    with sandbox.files.watch_dir("/x", recursive=True, include_entry=True, timeout=0) as watch:
+        assert_type(watch, WatchHandle)
+        assert_type(watch.get_new_events(), list[FilesystemEvent])
+        for event in watch:
+            assert_type(event, FilesystemEvent)
+            assert_type(event.type, FilesystemEventType)
+            assert_type(event.entry, EntryInfo | None)
+    watch.stop()
+    sandbox.files.watch_dir("/x", on_event=print, on_exit=print)
+    sandbox.files.watch_dir("/x", on_event="print")  # type: ignore[arg-type]
+    sandbox.pty.create(rows="24")  # type: ignore[arg-type]
+
+
+def transfers(sandbox: Sandbox) -> None:
+    def slow(progress: TransferProgress) -> None:
+        print(progress.transferred)
+
+    assert_type(sandbox.files.upload(Path("x"), "/x", on_progress=print), EntryInfo)
+    assert_type(sandbox.files.download("/x", "x", on_progress=slow), Path)
+    assert_type(sandbox.upload_url(), str)
+    assert_type(sandbox.download_url("/x", use_signature_expiration=60), str)
+
+
+def git(sandbox: Sandbox) -> None:
+    assert_type(sandbox.git, Git)
+    assert_type(sandbox.git.clone("url", depth=1, timeout=None, user="root"), CommandResult)
+    assert_type(sandbox.git.status("x"), GitStatus)
+    assert_type(sandbox.git.branches("x"), GitBranches)
+    assert_type(sandbox.git.remote_get("x", "origin"), str | None)
+
+
+def copies(sandbox: Sandbox) -> None:
+    assert_type(sandbox.fork(2), list[Sandbox])
+    assert_type(Sandbox.fork("id", 2), list[Sandbox])
+    assert_type(sandbox.list_snapshots(limit=3), SnapshotPaginator)
+    assert_type(Sandbox.delete_snapshot("id"), bool)
+    for snapshot in Sandbox.list_snapshots("id"):
+        assert_type(snapshot, SnapshotInfo)
 
 
 def results(failure: CommandExitException) -> CommandResult:

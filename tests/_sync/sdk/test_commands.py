@@ -208,8 +208,8 @@ def test_invalid_utf8_is_replaced(sandbox: Sandbox) -> None:
 
 
 def test_much_output(sandbox: Sandbox) -> None:
-    result = sandbox.commands.run(f"head -c {16 * MIB} /dev/zero | tr '\\0' x")
-    assert len(result.stdout) == 16 * MIB
+    result = sandbox.commands.run(f"head -c {32 * MIB} /dev/zero | tr '\\0' x")
+    assert len(result.stdout) == 32 * MIB
     assert set(result.stdout) == {"x"}
 
 
@@ -257,7 +257,10 @@ def test_output_of_a_command_that_ran_into_its_timeout(sandbox: Sandbox) -> None
         {"command": "true", "cwd": 3},
         {"command": "true", "user": "a:b"},
         {"command": "true", "user": "a\nb"},
-        {"command": "true", "stdin": "text"},
+        {"command": "true", "stdin": 3},
+        {"command": "true", "stdin": "text", "background": True},
+        {"command": "true", "max_output": -1},
+        {"command": "true", "max_output": 1.5},
     ],
 )
 def test_what_cannot_be_right_is_refused(sandbox: Sandbox, arguments: dict[str, object]) -> None:

@@ -242,7 +242,7 @@ def test_an_unknown_template(engine: Engine) -> None:
         {"headers": {"a b": "c"}},
         {"headers": {"a": "b\r\nc: d"}},
         {"headers": {"Host": "other"}},
-        {"proxy": "http://proxy:3128"},
+        {"proxy": "ftp://proxy"},
     ],
 )
 def test_what_cannot_be_right_is_refused(arguments: dict[str, object]) -> None:

@@ -21,6 +21,9 @@ _FIRST_DYNAMIC = len(_STATIC)
 #: Huffman strings that are remembered, and the longest among them: the same ones come with every response.
 _REMEMBERED = 512
 _REMEMBERED_LENGTH = 128
+#: Whole blocks that are remembered with what they mean and what they enter into the table.
+_REMEMBERED_BLOCKS = 64
+_REMEMBERED_BLOCK = 1024
 
 
 class Decoder:
@@ -34,6 +37,8 @@ class Decoder:
         #: What the peer chose, at most MAX_TABLE_SIZE: our SETTINGS leave the default.
         self._table_limit = MAX_TABLE_SIZE
         self._strings: dict[bytes, bytes] = {}
+        #: Blocks that mean the same whatever the table holds: some servers spell out every field of every response.
+        self._blocks: dict[bytes, tuple[list[Header], list[_Entry]]] = {}
 
     def decode(self, block: bytes) -> list[Header]:
         """Decode one header block.
@@ -42,6 +47,12 @@ class Decoder:
             ProtocolError: the block is malformed, or the list is larger than allowed; the limit is checked field by
                 field, so that a small block cannot become a large list.
         """
+        known = self._blocks.get(block)
+        if known is not None:
+            headers, entries = known
+            for entry in entries:
+                self._insert(entry)
+            return headers.copy()
         try:
             return self._decode(block)
         except IndexError:
@@ -51,6 +62,8 @@ class Decoder:
 
     def _decode(self, block: bytes) -> list[Header]:
         headers: list[Header] = []
+        entries: list[_Entry] = []
+        timeless = len(block) <= _REMEMBERED_BLOCK
         room = self._max_header_list
         position = 0
         size = len(block)
@@ -62,20 +75,28 @@ class Decoder:
                 if index == 0x7F:
                     index, position = integers.decode(block, position - 1, 0x7F)
                 header, cost = self._lookup(index)
+                timeless = timeless and index < _FIRST_DYNAMIC
             elif first & 0xE0 == 0x20:
                 if headers:
                     raise _malformed("a table size update comes after fields")
                 position = self._resize(block, position)
+                timeless = False
                 continue
             else:
-                header, position = self._literal(block, position, first)
+                header, position, index = self._literal(block, position, first)
                 cost = len(header[0]) + len(header[1]) + ENTRY_OVERHEAD
+                timeless = timeless and index < _FIRST_DYNAMIC
                 if first & 0x40:
+                    entries.append((header, cost))
                     self._insert((header, cost))
             room -= cost
             if room < 0:
                 raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "a header list is larger than we allow")
             headers.append(header)
+        if timeless:
+            if len(self._blocks) >= _REMEMBERED_BLOCKS:
+                self._blocks.clear()
+            self._blocks[block] = headers.copy(), entries
         return headers
 
     def _lookup(self, index: int) -> _Entry:
@@ -87,7 +108,8 @@ class Decoder:
 
     # Integers below their prefix's mask, nearly all there are, are read in place: a call costs more than the reading.
 
-    def _literal(self, block: bytes, position: int, first: int) -> tuple[Header, int]:
+    def _literal(self, block: bytes, position: int, first: int) -> tuple[Header, int, int]:
+        """The header, where it ends, and the index of its name or 0."""
         mask = 0x3F if first & 0x40 else 0x0F
         index = first & mask
         position += 1
@@ -98,7 +120,7 @@ class Decoder:
         else:
             name, position = self._string(block, position)
         value, position = self._string(block, position)
-        return (name, value), position
+        return (name, value), position, index
 
     def _string(self, block: bytes, position: int) -> tuple[bytes, int]:
         first = block[position]
@@ -125,7 +147,8 @@ class Decoder:
         return value
 
     def _insert(self, entry: _Entry) -> None:
-        self._evict(self._table_limit - entry[1])
+        if self._table_size + entry[1] > self._table_limit:
+            self._evict(self._table_limit - entry[1])
         if entry[1] <= self._table_limit:
             self._table.append(entry)
             self._table_size += entry[1]

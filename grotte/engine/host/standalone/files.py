@@ -172,7 +172,9 @@ class Files:
         try:
             mode = _replaceable_mode(path)
             _make_parents(parent, account)
-            temporary = f"{parent.rstrip('/')}/.grotte.{os.urandom(8).hex()}.part"
+            # watches tell by the name what the upload does to its target
+            kind = "over" if os.path.lexists(path) else "part"
+            temporary = f"{parent.rstrip('/')}/.grotte.{os.urandom(8).hex()}.{kind}"
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise refusal(error, requested) from error

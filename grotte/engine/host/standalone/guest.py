@@ -6,6 +6,7 @@ file operations. Signals from inside cannot reach it: the kernel drops those tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import select
@@ -19,6 +20,8 @@ from . import syscalls
 from .accounts import Account, Accounts
 from .files import Files
 from .processes import Processes
+from .terminals import Terminals, read_size
+from .watches import Watches
 from .wire import Json, RefusedError, Wire, close_all
 
 LINK_FD = 3
@@ -26,6 +29,7 @@ FILE_THREADS = 4
 
 FILE_OPERATIONS = frozenset(
     {"stat", "list_dir", "make_dir", "move", "remove", "open_read", "open_write", "commit", "abort"}
+    | {"watch", "take_events", "unwatch"}
 )
 
 Answer = tuple[object, list[int]]
@@ -37,19 +41,21 @@ class Guest:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._accounts = Accounts()
-        self._processes = Processes(self._accounts)
+        self._poller = select.poll()
+        self._terminals = Terminals(self._poller)
+        self._processes = Processes(self._accounts, self._terminals)
         self._files = Files(self._accounts)
+        self._watches = Watches(self._accounts, lambda number: wire.send({"event": "watch", "watch": number}))
         self._jobs: queue.SimpleQueue[Json] = queue.SimpleQueue()
         for _ in range(FILE_THREADS):  # now: a full sandbox has no room for another thread
             threading.Thread(target=self._work, daemon=True).start()
 
     def serve(self, wake: int) -> None:
         """Serve requests and the ends of children until the engine hangs up."""
-        poller = select.poll()
-        poller.register(self._wire.sock, select.POLLIN)
-        poller.register(wake, select.POLLIN)
+        self._poller.register(self._wire.sock, select.POLLIN)
+        self._poller.register(wake, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll()}
+            ready = {fd for fd, _ in self._poller.poll()}
             if self._wire.sock.fileno() in ready:
                 for request, fds in self._wire.receive():
                     self._handle(request, fds)
@@ -57,10 +63,14 @@ class Guest:
                 os.read(wake, 4096)
                 for pid, status in self._processes.reap():
                     self._wire.send({"event": "exit", "pid": pid, "status": status})
+            self._terminals.serve(ready)
 
     def _handle(self, request: Json, fds: list[int]) -> None:
         if request["op"] in FILE_OPERATIONS:
             self._jobs.put(request)
+            return
+        if request["op"] == "sockets":
+            self._answer(request, fresh_sockets)
             return
         try:
             self._answer(request, lambda: (self._process_operation(request, fds), []))
@@ -90,6 +100,8 @@ class Guest:
                 return {"pid": self._processes.spawn(request, fds)}
             case "signal":
                 return {"found": self._processes.signal(_int(request["pid"]), _int(request["signal"]))}
+            case "resize":
+                return {"found": self._processes.resize(_int(request["pid"]), read_size(request["size"]))}
             case "kill_tree":
                 self._processes.kill_tree(_int(request["pid"]))
                 return {}
@@ -128,7 +140,28 @@ class Guest:
                 return self._files.commit(_int(request["token"]))
             case "abort":
                 self._files.abort(_int(request["token"]))
+            case _:
+                return self._watch_operation(request, path, account)
         return {}
+
+    def _watch_operation(self, request: Json, path: str, account: Account) -> object:
+        match request["op"]:
+            case "watch":
+                options = (bool(request[name]) for name in ("recursive", "entries", "network"))
+                return {"watch": self._watches.create(path, account, *options)}
+            case "take_events":
+                return self._watches.take(_int(request["watch"]))
+        self._watches.remove(_int(request["watch"]))
+        return {}
+
+
+def fresh_sockets() -> Answer:
+    """Make sockets for the engine to connect to ports of this sandbox, one for each version of IP there is."""
+    fds = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            fds.append(socket.socket(family, socket.SOCK_STREAM).detach())
+    return {}, fds
 
 
 def _int(value: object) -> int:

@@ -16,50 +16,15 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import cast
 
-from . import base, sandbox, syscalls, trees
+from . import base, network, sandbox, syscalls, trees
+from .children import Child, Config, Launch, WantedNetwork, kill_child, order_of, parent_of, read_info
+from .layers import Layers
 from .namespaces import DATA, IDS, ROOT_BASE, IdMap, fork_mapped, prepare_stage
 
 MAX_MESSAGE = 64 << 10
 Json = dict[str, object]
-
-
-class Config(TypedDict):
-    """The launcher's command line."""
-
-    control: int
-    data_dir: str
-    runtime_dir: str
-    privileged: bool
-    bwrap: str
-    command: list[str]
-    cgroup_homes: list[str]
-
-
-class Launch(TypedDict):
-    """The engine asks for a sandbox; the packet carries the guest's link and the place for error text."""
-
-    id: str
-    layers: list[str]
-    on_host_usr: bool
-    hostname: str
-    cgroups: list[str]
-    max_pids: int
-    max_data: int
-    shm_bytes: int
-
-
-@dataclass
-class Child:
-    """One sandbox: the process that became bubblewrap, and where it tells the pid of the first process inside."""
-
-    pid: int
-    info: int
-    cgroups: list[str]
-    alive: bool = True
-    removing: bool = False
 
 
 class Launcher:
@@ -73,7 +38,12 @@ class Launcher:
         self._ids = ids
         self._children: dict[str, Child] = {}
         self._removers: dict[int, str] = {}
+        self._removed: dict[str, bool] = {}
+        self._layers = Layers(ids, self._tell_layer, self._leave)
         self._slot = 0
+        self._networks = network.Networks(config["pasta"], self._tell_network, self._network_closed)
+        self._changes = network.watch_host()
+        self._poller = select.poll()
 
     def serve(self) -> None:
         """Serve until the engine is gone; then leave nothing alive."""
@@ -81,19 +51,65 @@ class Launcher:
         os.set_blocking(wake_read, False)
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        poller = select.poll()
-        poller.register(self._control, select.POLLIN)
-        poller.register(wake_read, select.POLLIN)
+        for source in (self._control, self._changes, wake_read):
+            self._poller.register(source, select.POLLIN)
         try:
             while True:
-                ready = {fd for fd, _ in poller.poll()}
+                ready = {fd for fd, _ in self._poller.poll()}
                 if wake_read in ready and signal.SIGTERM in os.read(wake_read, 4096):
                     return
                 self._reap()
+                for sandbox_id, child in self._children.items():
+                    if child.info in ready:
+                        self._meet(sandbox_id, child)
+                if self._changes.fileno() in ready:
+                    network.forget_changes(self._changes)
+                    self._networks.host_changed()
                 if self._control.fileno() in ready and not self._receive():
                     return
         finally:
             self._end()
+
+    def _meet(self, sandbox_id: str, child: Child) -> None:
+        """Bubblewrap tells of the first process: the network can be had before that is ready for anything."""
+        if child.alive and not read_info(child) and not child.first:
+            return
+        self._poller.unregister(child.info)
+        wanted, child.wanted = child.wanted, None
+        if wanted is not None and child.first and not child.removing:
+            self._networks.open(sandbox_id, child.first, child.owner, order_of(wanted))
+
+    def _set_network(self, sandbox_id: str, wanted: WantedNetwork | None) -> None:
+        child = self._children.get(sandbox_id)
+        if child is None or not child.alive or not child.first:
+            self._tell_network(sandbox_id, False, "the sandbox is gone")
+        elif wanted is None:
+            self._networks.close(sandbox_id, (True, ""))
+        else:
+            self._networks.open(sandbox_id, child.first, child.owner, order_of(wanted))
+
+    def _files_done(self, sandbox_id: str, *, clean: bool) -> None:
+        self._removed[sandbox_id] = clean
+        if not self._networks.is_ending(sandbox_id):
+            self._network_closed(sandbox_id)
+
+    def _network_closed(self, sandbox_id: str) -> None:
+        """Nothing of a network is left; if nothing of the files is, either, the sandbox is gone."""
+        clean = self._removed.pop(sandbox_id, None)
+        if clean is not None:
+            del self._children[sandbox_id]
+            self._send({"event": "gone", "id": sandbox_id, "clean": clean})
+
+    def _tell_layer(self, name: str, done: bool) -> None:
+        self._send({"event": "layer", "id": name, "clean": done})
+
+    def _leave(self) -> None:
+        """In a forked process: be the launcher no more."""
+        signal.set_wakeup_fd(-1)
+        self._control.close()
+
+    def _tell_network(self, sandbox_id: str, done: bool, reason: str) -> None:
+        self._send({"event": "network", "id": sandbox_id, "clean": done, "reason": reason})
 
     def _receive(self) -> bool:
         data, ancillary, _, _ = self._control.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
@@ -108,7 +124,13 @@ class Launcher:
             if message["op"] == "launch":
                 self._launch(cast("Launch", message), fds[0], fds[1])
             elif message["op"] == "kill":
-                self._kill(message["id"])
+                self._kill(message["id"], keep=message["keep"])
+            elif message["op"] == "copy_layer":
+                self._layers.copy(message["sandbox"], message["id"])
+            elif message["op"] == "remove_layer":
+                self._layers.remove(message["id"])
+            elif message["op"] == "network":
+                self._set_network(message["id"], message["network"])
         finally:
             for fd in fds:
                 os.close(fd)
@@ -128,6 +150,7 @@ class Launcher:
             max_pids=request["max_pids"],
             max_data=request["max_data"],
             shm_bytes=request["shm_bytes"],
+            resolv_conf=request["resolv_conf"],
             bwrap=self._bwrap,
             command=self._config["command"],
         )
@@ -142,15 +165,17 @@ class Launcher:
                 signal.signal(number, signal.SIG_DFL)
             sandbox.prepare(plan, link, stderr, info_write)
 
-        pid = fork_mapped(self._ids, self._ids.owner(self._slot), prepare, lambda: sandbox.enter(plan, me))
+        owner = self._ids.owner(self._slot)
+        pid = fork_mapped(self._ids, owner, prepare, lambda: sandbox.enter(plan, me))
         os.close(info_write)
-        self._children[plan.sandbox_id] = Child(pid, info_read, request["cgroups"])
+        self._children[plan.sandbox_id] = Child(pid, info_read, request["cgroups"], owner, request["network"])
+        self._poller.register(info_read, select.POLLIN)
 
-    def _kill(self, sandbox_id: str) -> None:
+    def _kill(self, sandbox_id: str, *, keep: bool) -> None:
         child = self._children.setdefault(sandbox_id, Child(0, -1, [], alive=False))
         if child.removing:
             return
-        child.removing = True
+        child.removing, child.keep = True, keep
         if child.alive:
             kill_child(child)
         else:
@@ -158,6 +183,9 @@ class Launcher:
 
     def _remove(self, sandbox_id: str) -> None:
         """Remove the files in a process of its own: a hostile tree may take long, and others wait here."""
+        if self._children[sandbox_id].keep:
+            self._files_done(sandbox_id, clean=True)
+            return
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
@@ -179,8 +207,9 @@ class Launcher:
                 return
             if pid in self._removers:
                 sandbox_id = self._removers.pop(pid)
-                del self._children[sandbox_id]
-                self._send({"event": "gone", "id": sandbox_id, "clean": status == 0})
+                self._files_done(sandbox_id, clean=status == 0)
+                continue
+            if self._networks.reaped(pid, status) or self._layers.reaped(pid, status):
                 continue
             for sandbox_id, child in self._children.items():
                 if child.pid == pid and child.alive:
@@ -189,9 +218,13 @@ class Launcher:
 
     def _bury(self, sandbox_id: str, child: Child, status: int) -> None:
         child.alive = False
+        self._networks.close(sandbox_id)
         if os.WIFSIGNALED(status):  # bubblewrap had no time to bury its own
             self._kill_orphans()
+        with contextlib.suppress(KeyError):  # it told all that it had to tell
+            self._poller.unregister(child.info)
         os.close(child.info)
+        child.info = -1
         remove_cgroups(child.cgroups)
         self._send({"event": "exited", "id": sandbox_id, "status": status})
         if child.removing:
@@ -202,19 +235,26 @@ class Launcher:
 
         All other children are known, so one that is not can only be a sandbox's first process.
         """
-        known = {child.pid for child in self._children.values()} | set(self._removers) | {self._helper}
+        known = {child.pid for child in self._children.values()} | set(self._removers)
+        known |= self._networks.pids | self._layers.pids | {self._helper}
         for pid in child_pids() - known:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
 
     def _end(self) -> None:
+        self._layers.end()
         living = [child for child in self._children.values() if child.alive]
+        for sandbox_id in list(self._children):
+            self._networks.close(sandbox_id)
         for child in living:
             kill_child(child)
         for child in living:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child.pid, 0)
+        for pid in self._networks.pids:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
         self._kill_orphans()
         for child in living:
             remove_cgroups(child.cgroups)
@@ -231,45 +271,6 @@ def child_pids() -> set[int]:
     return found
 
 
-def parent_of(pid: int) -> int:
-    """Return the parent of a process."""
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
-
-
-def first_process(child: Child) -> int | None:
-    """Return the pid, as seen here, of the first process inside, if bubblewrap has come so far."""
-    try:
-        text = os.read(child.info, 4096)
-        return int(json.loads(text)["child-pid"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def signal_process(pid: int, parent: int) -> bool:
-    """Kill a process if it is still the child of the process that it was; pids are reused."""
-    try:
-        handle = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        if parent_of(pid) != parent:
-            return False
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return True
-
-
-def kill_child(child: Child) -> None:
-    """Kill a sandbox: its first process if there is one, so that bubblewrap's end means that all inside are dead."""
-    first = first_process(child)
-    if first is None or not signal_process(first, child.pid):
-        os.kill(child.pid, signal.SIGKILL)
-
-
 def remove_cgroups(paths: list[str]) -> None:
     """Remove the cgroups of a dead sandbox."""
     for path in paths:
@@ -277,12 +278,17 @@ def remove_cgroups(paths: list[str]) -> None:
             os.rmdir(path)
 
 
-def remove_leftovers() -> int:
-    """Remove the sandboxes of an engine that was killed, in a process of its own; return its pid, or 0."""
-    home, trash = f"{DATA}/host/sandboxes", f"{DATA}/host/trash"
+def remove_leftovers(keep: list[str]) -> int:
+    """Remove all sandboxes and layers but some of an engine that ended, in a process of its own.
+
+    Returns:
+        Its pid, or 0 if there is nothing to do.
+    """
+    trash = f"{DATA}/host/trash"
     os.makedirs(trash, exist_ok=True)
-    for name in os.listdir(home):
-        os.rename(f"{home}/{name}", f"{trash}/{name}.{time.monotonic_ns()}")
+    for home in (f"{DATA}/host/sandboxes", f"{DATA}/host/layers"):
+        for name in set(os.listdir(home)) - set(keep):
+            os.rename(f"{home}/{name}", f"{trash}/{name}.{time.monotonic_ns()}")
     if not os.listdir(trash):
         return 0
     if pid := os.fork():
@@ -319,11 +325,13 @@ def main() -> None:
         bwrap = os.open(config["bwrap"], os.O_PATH | os.O_CLOEXEC)
         owners_shown = prepare_stage(config["data_dir"], config["runtime_dir"], ids)
         base.build(ids)
-        helper = remove_leftovers()
+        helper = remove_leftovers(config["keep"])
+        network.open_tun()
+        no_network = network.probe(config["pasta"])
     except (OSError, RuntimeError) as error:
         control.send(json.dumps({"event": "failed", "reason": str(error)}).encode())
         return
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
-    control.send(json.dumps({"event": "ready", "owners_shown": owners_shown}).encode())
+    control.send(json.dumps({"event": "ready", "owners_shown": owners_shown, "no_network": no_network}).encode())
     Launcher(control, config, ids, bwrap, helper).serve()

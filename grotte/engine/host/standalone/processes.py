@@ -10,22 +10,51 @@ import stat
 import subprocess
 from collections.abc import Sequence
 
+from . import terminals
 from .accounts import Account, Accounts
+from .terminals import Terminal, Terminals
 from .wire import Json, RefusedError
 
 SHELL = "/bin/sh"
 OOM_SCORE = "100"
 
 
+class Order:
+    """What a process is started with, checked.
+
+    Attributes:
+        groups: All of the user's.
+        fds: The engine's pipe ends: stdin (if any), stdout and stderr, or what is typed and shown on a terminal.
+        size: Columns and rows of its terminal, if it gets one.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        groups: list[int],
+        cwd: str,
+        environment: dict[str, str],
+        fds: Sequence[int],
+        size: tuple[int, int] | None,
+    ) -> None:
+        self.account = account
+        self.groups = groups
+        self.cwd = cwd
+        self.environment = environment
+        self.fds = fds
+        self.size = size
+
+
 class Processes:
     """The processes that the engine asked for, and all the orphans that end up with the first process."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, on_terminals: Terminals) -> None:
         self._accounts = accounts
+        self._terminals = on_terminals
         self._running: set[int] = set()
 
     def spawn(self, request: Json, fds: Sequence[int]) -> int:
-        """Start a process with the given pipe ends as stdin (if any), stdout and stderr.
+        """Start a process with the given pipe ends: see `Order`.
 
         Raises:
             RefusedError: It could not be started.
@@ -36,30 +65,66 @@ class Processes:
         environment = {str(key): str(value) for key, value in _dict(request["envs"]).items()}
         if any("\0" in text for text in (*command, *environment, *environment.values(), cwd)):
             raise RefusedError("invalid_argument", "arguments and environment must not contain NUL")
-        stdin, stdout, stderr = fds if len(fds) == 3 else (subprocess.DEVNULL, *fds)
+        size = terminals.read_size(request["pty"]) if request.get("pty") else None
+        order = Order(account, self._accounts.groups(account), cwd, environment, fds, size)
         last: OSError | None = None
         for arguments in _attempts(command):
             try:
-                process = subprocess.Popen(
-                    arguments,
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    cwd=cwd,
-                    env=environment,
-                    user=account.uid,
-                    group=account.gid,
-                    extra_groups=self._accounts.groups(account),
-                )
+                return self._start(arguments, order)
             except OSError as error:
                 last = error
-                continue
-            process.returncode = 0  # the reaping is done here, for all processes alike
-            self._running.add(process.pid)
-            _be_killed_before_the_guest(process.pid)
-            return process.pid
         assert last is not None
         raise _refusal(last, command[0], cwd)
+
+    def _start(self, arguments: list[str], order: Order) -> int:
+        pid = _start_with_pipes(arguments, order) if order.size is None else self._start_on_terminal(arguments, order)
+        self._running.add(pid)
+        _be_killed_before_the_guest(pid)
+        return pid
+
+    def _start_on_terminal(self, arguments: list[str], order: Order) -> int:
+        assert order.size is not None
+        try:
+            # one for each attempt: a session that ends hangs up its terminal
+            master, slave = terminals.open_pair(order.account, order.size)
+        except OSError as error:
+            raise RefusedError("invalid_argument", f"no terminal could be opened: {error.strerror}") from error
+        terminal = Terminal(master, *order.fds)
+        try:
+            process = subprocess.Popen(
+                arguments,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                cwd=order.cwd,
+                env=order.environment,
+                user=order.account.uid,
+                group=order.account.gid,
+                extra_groups=order.groups,
+                start_new_session=True,
+                preexec_fn=terminals.take_control,  # one ioctl, which takes no lock
+            )
+        except BaseException:
+            terminal.close()
+            raise
+        finally:
+            os.close(slave)
+        process.returncode = 0  # as for pipes
+        self._terminals.add(process.pid, terminal)
+        return process.pid
+
+    def resize(self, pid: int, size: tuple[int, int]) -> bool:
+        """Resize the terminal of a process; False when there is no such process.
+
+        Raises:
+            RefusedError: It has no terminal.
+        """
+        terminal = self._terminals.find(pid)
+        if terminal is None and pid in self._running:
+            raise RefusedError("internal", "the process has no terminal to resize")
+        if terminal is not None:
+            terminal.resize(size)
+        return terminal is not None
 
     def signal(self, pid: int, number: int) -> bool:
         """Signal a running process that the engine started; False when there is none."""
@@ -92,7 +157,25 @@ class Processes:
                 return ended
             if pid in self._running:
                 self._running.discard(pid)
+                self._terminals.end(pid)
                 ended.append((pid, status))
+
+
+def _start_with_pipes(arguments: list[str], order: Order) -> int:
+    stdin, stdout, stderr = order.fds if len(order.fds) == 3 else (subprocess.DEVNULL, *order.fds)
+    process = subprocess.Popen(
+        arguments,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=order.cwd,
+        env=order.environment,
+        user=order.account.uid,
+        group=order.account.gid,
+        extra_groups=order.groups,
+    )
+    process.returncode = 0  # the reaping is done here, for all processes alike
+    return process.pid
 
 
 def _attempts(command: list[str]) -> list[list[str]]:

@@ -38,6 +38,7 @@ class Plan:
         max_pids: Processes, if no cgroup limits them, else 0.
         max_data: Bytes of private memory of each process, if no cgroup limits it, else 0.
         shm_bytes: Size of /dev/shm.
+        resolv_conf: What its /etc/resolv.conf says.
         bwrap: Descriptor of bubblewrap, whose path may be closed to root inside, or hidden.
         command: What to run as the first process.
     """
@@ -50,6 +51,7 @@ class Plan:
     max_pids: int
     max_data: int
     shm_bytes: int
+    resolv_conf: str
     bwrap: int
     command: list[str]
 
@@ -84,7 +86,7 @@ def enter(plan: Plan, launcher: int) -> None:
     _forbid_namespaces()
     home = f"{DATA}/host/sandboxes/{plan.sandbox_id}"
     os.umask(0o022)
-    _name_host(home, plan.hostname)
+    _name_host(home, plan.hostname, plan.resolv_conf)
     _mount_root(plan, home)
     if plan.max_data:
         _limit(resource.RLIMIT_DATA, plan.max_data)
@@ -106,10 +108,11 @@ def _forbid_namespaces() -> None:
         file.write("0")
 
 
-def _name_host(home: str, hostname: str) -> None:
+def _name_host(home: str, hostname: str, resolv_conf: str) -> None:
     for name in ("fs/etc", "fs.work", "usr", "usr.work"):
         os.makedirs(f"{home}/{name}", exist_ok=True)
     files = {"hostname": f"{hostname}\n", "hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost\n"}
+    files["resolv.conf"] = resolv_conf
     for name, text in files.items():
         with open(f"{home}/fs/etc/{name}", "w", encoding="utf-8") as file:
             file.write(text)

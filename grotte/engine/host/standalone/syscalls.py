@@ -7,6 +7,7 @@ import os
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -60,6 +61,11 @@ def _check(result: int, what: str) -> int:
 def unshare(flags: int) -> None:
     """Move the calling process into new namespaces."""
     _check(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """Move the calling process into an existing namespace."""
+    _check(_libc.setns(fd, kind), "setns")
 
 
 def prctl(option: int, value: int) -> None:

@@ -1,0 +1,178 @@
+"""The socket's side of a connection: bytes out and bytes in, never waiting, and not under the connection's lock.
+
+System calls and TLS let other threads run. Done under the lock that guards the connection's state, they would have
+all those threads queue for it, one switch of threads after another. So there are two: `lock` guards state and is held
+for moments, `_io` is held by whoever is at the socket, to send or to read and take in what was read. Who finds `_io`
+taken leaves: its bytes are in `codec.wire`, and whoever is at the socket looks there again after letting it go. That
+sends what many threads have to say with one system call, too.
+
+Order: `_io` before `lock`; with `lock` held, `_io` may only be tried.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from grotte._core import _aio
+from grotte._core.http2.baton import AsyncBaton
+from grotte._core.http2.channel import Channel
+from grotte._core.http2.stream import AsyncStream
+from grotte._proto.http2.codec import Codec
+from grotte._proto.options import Counters
+
+#: An upload pauses while more than this waits for the socket.
+CONGESTED = 256 * 1024
+
+
+class AsyncLink(AsyncBaton):
+    """A codec on a socket; what the bytes mean is for the connection above to say."""
+
+    def __init__(self, channel: Channel, codec: Codec, lock: _aio.Lock, counters: Counters) -> None:
+        super().__init__(lock, _aio.socket_waiter(channel.socket))
+        self._channel = channel
+        self._codec = codec
+        self._counters = counters
+        self._io = _aio.Lock()
+        #: Taken from `codec.wire`, and not yet by the socket.
+        self._outbox = bytearray()
+        #: Of all bytes that were ever queued: how many were taken from `codec.wire`, and how many may have left.
+        self._taken = 0
+        self._left = 0
+        #: What the counters know of the channel's.
+        self._received = self._counted_sent = 0
+        self._socket_closed = False
+
+    @abstractmethod
+    def _on_bytes(self, data: list[bytes], failure: OSError | None, *, news: bool) -> None:
+        """Bytes came, in this order, and then perhaps a failure. Lock held."""
+
+    @abstractmethod
+    def _on_room(self) -> None:
+        """The socket took something. Lock held."""
+
+    @property
+    def position(self) -> int:
+        """Where the next byte to be queued will be, of all that ever were. Lock held."""
+        return self._taken + len(self._codec.wire)
+
+    def has_left(self, stream: AsyncStream) -> bool:
+        """Whether any byte of the request may have reached the peer."""
+        return self._left > stream.start
+
+    def congested(self) -> bool:
+        return len(self._codec.wire) + len(self._outbox) > CONGESTED
+
+    # ── at the socket (lock not held) ───────────────────────────────────────────────────────────────────────────
+
+    def flush(self) -> None:
+        """Send what waits, unless somebody is at the socket, who will."""
+        while (self._codec.wire or not self._all_sent) and not self.closed and self._io.acquire(blocking=False):
+            try:
+                self._send()
+            finally:
+                self._let_go()
+            if not self._all_sent:
+                return
+
+    def _send(self) -> None:
+        with self.lock:
+            if self.closed:
+                return
+            self._take_wire()
+        try:
+            all_sent = self._channel.send(self._outbox)
+        except OSError as error:
+            # What the peer said before it closed decides what becomes of each stream.
+            data, late = self._read()
+            with self.lock:
+                self._left = self._taken - len(self._outbox)
+                self._digest(data, late or error)
+            return
+        with self.lock:
+            self._note_sent(all_sent)
+
+    def pump(self) -> None:
+        """Take in what has arrived, then send what waits."""
+        with self._io:
+            data, failure = self._read()
+            with self.lock:
+                self._digest(data, failure)
+        self.flush()
+
+    def glance(self) -> None:
+        """Take in what has arrived, if nobody else does."""
+        if self._reader is None and not self.closed and self._io.acquire(blocking=False):
+            try:
+                data, failure = self._read()
+                with self.lock:
+                    self._digest(data, failure)
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._io.release()
+        if self.closed:
+            with self.lock:
+                self._close_socket()
+
+    # ── at the socket, briefly (lock held) ──────────────────────────────────────────────────────────────────────
+
+    def pump_now(self) -> None:
+        """As `pump`, for one who holds the lock; does nothing while somebody is at the socket."""
+        if not self.closed and self._io.acquire(blocking=False):
+            try:
+                self._digest(*self._read())
+            finally:
+                self._io.release()
+                self._close_socket()
+            self.flush_now()
+
+    def flush_now(self) -> None:
+        """As `flush`, for one who holds the lock."""
+        if not self.closed and self._io.acquire(blocking=False):
+            try:
+                self._take_wire()
+                self._note_sent(self._channel.send(self._outbox))
+            except OSError as error:
+                self._digest(*self._read())
+                self._digest([], error)
+            finally:
+                self._io.release()
+                self._close_socket()
+
+    def _take_wire(self) -> None:
+        if not self._outbox:
+            self._outbox, self._codec.wire = self._codec.wire, self._outbox
+            self._taken += len(self._outbox)
+        self._left = self._taken  # until it is known better
+
+    def _note_sent(self, all_sent: bool) -> None:
+        self._left = self._taken - len(self._outbox)
+        self._all_sent = all_sent and not self._outbox
+        self._counters.bytes_sent += self._channel.bytes_sent - self._counted_sent
+        self._counted_sent = self._channel.bytes_sent
+        if not self._all_sent and not self._watches_write:
+            self.interrupt()
+        self._on_room()
+
+    def _read(self) -> tuple[list[bytes], OSError | None]:
+        data: list[bytes] = []
+        try:
+            data.extend(self._channel.receive())
+        except OSError as error:  # ssl.SSLError is one
+            return data, error
+        return data, None
+
+    def _digest(self, data: list[bytes], failure: OSError | None) -> None:
+        received = self._channel.bytes_received - self._received
+        self._received += received
+        self._counters.bytes_received += received
+        if not self.closed:
+            self._on_bytes(data, failure, news=received > 0)
+
+    def _close_socket(self) -> None:
+        """Of a closed connection: close it now, or leave that to whoever reads or is at the socket. Lock held."""
+        if self.closed and self._reader is None and not self._socket_closed and self._io.acquire(blocking=False):
+            self._socket_closed = True  # and `_io` stays taken: nobody may touch the socket again
+            self._waiter.close()
+            self._channel.close()

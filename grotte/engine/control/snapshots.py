@@ -1,0 +1,140 @@
+"""The handlers behind snapshots, forks and the deletion of templates."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from grotte._proto import control
+from grotte.engine.control.creation import check_timeout, read_json
+from grotte.engine.control.listing import read_limit
+from grotte.engine.faults import ControlFault
+from grotte.engine.http import Request
+from grotte.engine.lifecycle.ids import parse_template
+from grotte.engine.lifecycle.registry import Registry
+from grotte.engine.lifecycle.sandbox import Order, Sandbox
+from grotte.engine.lifecycle.store import SnapshotRow
+from grotte.engine.lifecycle.templates import Template
+
+MAX_BODY = 1024 * 1024
+FORK_TIMEOUT = 15
+MAX_FORKS = 100
+
+
+class Forked(msgspec.Struct, omit_defaults=True):
+    """One of the copies that were asked for, or why there is none."""
+
+    sandbox: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: control.ErrorBody | msgspec.UnsetType = msgspec.UNSET
+
+
+class Snapshots:
+    """The handlers.
+
+    Args:
+        describe: A sandbox as the answer of its creation has it.
+    """
+
+    def __init__(self, registry: Registry, max_timeout: int, describe: Callable[[Sandbox], bytes]) -> None:
+        self._registry = registry
+        self._max_timeout = max_timeout
+        self._describe = describe
+
+    async def take(self, request: Request, owner: str, sandbox_id: str) -> None:
+        fields = read_json(await request.body(MAX_BODY), required=False)
+        name = fields.get("name")
+        if name is not None and not isinstance(name, str):
+            raise ControlFault(400, "name must be a string")
+        sandbox = self._registry.owned(sandbox_id, owner)
+        template = await self._registry.snapshot(sandbox, name or None)
+        (row,) = [row for row in self._registry.templates.snapshots(owner) if row.id == template.template_id]
+        await request.reply_json(201, _shown(row))
+
+    async def list(self, request: Request, owner: str) -> None:
+        limit, after = read_limit(request.query.get("limit")), _read_token(request.query.get("nextToken"))
+        rows = [row for row in self._registry.templates.snapshots(owner)[::-1] if _matches(row, request.query)]
+        if after is not None:
+            rows = [row for row in rows if (row.made_at, row.id) < after]
+        more = [("x-next-token", _token(rows[limit - 1]))] if len(rows) > limit else []
+        await request.reply_json(200, [_shown(row) for row in rows[:limit]], more)
+
+    async def delete(self, request: Request, owner: str, reference: str) -> None:
+        await self._registry.templates.delete(unquote(reference), owner)
+        await request.reply(204)
+
+    async def fork(self, request: Request, owner: str, sandbox_id: str) -> None:
+        fields = read_json(await request.body(MAX_BODY), required=False)
+        timeout = check_timeout(_number(fields, "timeout", FORK_TIMEOUT), self._max_timeout)
+        count = _number(fields, "count", 1)
+        if not 1 <= count <= MAX_FORKS:
+            raise ControlFault(400, f"count must be between 1 and {MAX_FORKS}")
+        sandbox = self._registry.owned(sandbox_id, owner)
+        template = await self._registry.snapshot(sandbox, hidden=True)
+        with self._registry.holding(template):
+            forks = [await self._fork(_order(sandbox, template, timeout)) for _ in range(count)]
+        await self._registry.templates.collect()
+        await request.reply_json(201, forks)
+
+    async def _fork(self, order: Order) -> Forked:
+        try:
+            made = await self._registry.create(order)
+        except ControlFault as fault:
+            return Forked(error=control.ErrorBody(code=fault.status, message=fault.message))
+        return Forked(sandbox=msgspec.Raw(self._describe(made)))
+
+
+def _order(sandbox: Sandbox, template: Template, timeout: int) -> Order:
+    """A sandbox as this one was asked for."""
+    return Order(
+        owner=sandbox.owner,
+        template=template,
+        timeout=timeout,
+        secure=sandbox.access_token is not None,
+        network=sandbox.network,
+        metadata=dict(sandbox.metadata),
+        envs=dict(sandbox.envs),
+        auto_pause=sandbox.auto_pause,
+        auto_resume=sandbox.auto_resume,
+    )
+
+
+def _shown(row: SnapshotRow) -> control.Snapshot:
+    names = [f"{row.name}:{row.tag}"] if row.name else []
+    return control.Snapshot(snapshot_id=f"{row.id}:{row.tag}", names=names)
+
+
+def _matches(row: SnapshotRow, query: dict[str, str]) -> bool:
+    sandbox_id, name = query.get("sandboxID"), query.get("name")
+    if name:
+        parsed = parse_template(name)
+        if parsed.alias != row.name or (":" in name and parsed.tag != row.tag):
+            return False
+    return not sandbox_id or sandbox_id.partition("-")[0] == row.sandbox
+
+
+def _token(row: SnapshotRow) -> str:
+    return base64.urlsafe_b64encode(f"{row.made_at}__{row.id}".encode()).decode()
+
+
+def _read_token(token: str | None) -> tuple[int, str] | None:
+    if not token:
+        return None
+    try:
+        made_at, _, row_id = (
+            base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode().partition("__")
+        )
+        return int(made_at), row_id
+    except (ValueError, binascii.Error):
+        raise ControlFault(400, "invalid nextToken") from None
+
+
+def _number(fields: dict[str, Any], name: str, default: int) -> int:
+    value = default if fields.get(name) is None else fields[name]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ControlFault(400, f"{name} must be a whole number")
+    return value

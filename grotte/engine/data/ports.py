@@ -1,0 +1,129 @@
+"""HTTP to whatever listens inside a sandbox, both bodies streamed: nothing is kept but what is on its way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import h11
+
+from grotte.engine.data.upstream import Upstream, check_traffic, open_port, passed_on, request_headers
+from grotte.engine.faults import ClientGone, Fault, Headers, ProxyFault
+from grotte.engine.http import Request
+from grotte.engine.lifecycle.sandbox import Sandbox
+
+MAX_HEAD = 256 * 1024
+NOT_HTTP = "The sandbox is running but its port does not answer in HTTP"
+
+
+class UpstreamLost(Exception):
+    """The server in the sandbox broke off in the middle of its answer."""
+
+
+async def serve_port(request: Request, sandbox: Sandbox, port: int) -> None:
+    """Hand a request to a port of a sandbox and its answer back.
+
+    Raises:
+        ProxyFault: 403, the traffic token is missing; 502, nothing answers there.
+        ClientGone: the client left.
+    """
+    check_traffic(request, sandbox)
+    async with open_port(sandbox, port) as upstream:
+        exchange = _Exchange(request, upstream, sandbox, port)
+        await exchange.run()
+
+
+class _Exchange:
+    """One request and its answer; the answer may begin, and end, before the request does."""
+
+    def __init__(self, request: Request, upstream: Upstream, sandbox: Sandbox, port: int) -> None:
+        self._request = request
+        self._upstream = upstream
+        self._sandbox = sandbox
+        self._port = port
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._failure: Exception | None = None  # raised outside of the task group, which would wrap it
+
+    async def run(self) -> None:
+        body = self._request.chunks()
+        first, framing = await self._framing(body)
+        head = [*request_headers(self._request, self._sandbox, self._port), *framing, (b"connection", b"close")]
+        head = [field for field in head if field[0] != b"content-length" or field in framing]
+        target = self._request.path + (f"?{self._request.query_string}" if self._request.query_string else "")
+        try:
+            opening = self._http.send(h11.Request(method=self._request.method, target=target, headers=head))
+        except h11.LocalProtocolError as error:
+            raise Fault(400, f"this request cannot be passed on: {error}") from None
+        assert opening is not None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._send, opening, first, body, tasks.cancel_scope)
+            await self._answer()
+            tasks.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _framing(self, body: AsyncIterator[bytes]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """How the body is delimited, and its first piece: HTTP/2 does not tell beforehand whether there is one."""
+        length = self._request.headers.get("content-length")
+        if length is not None:
+            return b"", [(b"content-length", length.encode("latin-1"))]
+        if not self._request.multiplexed and "transfer-encoding" not in self._request.headers:
+            return b"", []
+        async for first in body:
+            return first, [(b"transfer-encoding", b"chunked")]
+        return b"", []
+
+    async def _send(
+        self, opening: bytes, first: bytes, body: AsyncIterator[bytes], exchange: anyio.CancelScope
+    ) -> None:
+        try:
+            await self._upstream.send(opening)
+            if first:
+                await self._send_event(h11.Data(first))
+            async for chunk in body:
+                await self._send_event(h11.Data(chunk))
+            await self._send_event(h11.EndOfMessage())
+        except (OSError, h11.LocalProtocolError):
+            return  # the server wants no more of it; its answer may still come
+        except ClientGone:
+            pass
+        else:
+            await self._request.disconnected()
+        self._failure = ClientGone()
+        exchange.cancel()
+
+    async def _send_event(self, event: h11.Data | h11.EndOfMessage) -> None:
+        if data := self._http.send(event):
+            await self._upstream.send(data)
+
+    async def _answer(self) -> None:
+        try:
+            while True:
+                event = await self._next_event()
+                if isinstance(event, h11.Response):
+                    await self._request.start(event.status_code, answer_headers(event))
+                elif isinstance(event, h11.Data):
+                    await self._request.write(bytes(event.data))
+                elif isinstance(event, h11.EndOfMessage):
+                    await self._request.finish()
+                    return
+                elif isinstance(event, h11.ConnectionClosed):
+                    raise h11.RemoteProtocolError("the server closed the connection")
+        except (OSError, h11.RemoteProtocolError):
+            if self._request.answered:
+                self._failure = UpstreamLost()
+            else:
+                self._failure = ProxyFault(502, NOT_HTTP, self._sandbox.sandbox_id, self._port)
+
+    async def _next_event(self) -> h11.Event:
+        while not isinstance(event := self._http.next_event(), h11.Event):
+            if event is h11.PAUSED:  # it speaks another protocol now, which nobody asked for
+                raise h11.RemoteProtocolError("the server changed the protocol")
+            self._http.receive_data(await self._upstream.receive())
+        return event
+
+
+def answer_headers(answer: h11.Response) -> Headers:
+    """The headers of an answer as the client sees them."""
+    fields = passed_on(answer.headers.raw_items())
+    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in fields]

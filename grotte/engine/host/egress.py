@@ -1,0 +1,60 @@
+"""What a sandbox may reach, and how it finds names, as far as this machine has an answer."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .spec import Egress
+from .standalone.netfilter import NEVER
+from .standalone.network import FORWARDER, local_addresses
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+MAX_RESOLVERS = 3  # the C library looks at no more
+INSTALL_PASTA = "install passt; on Debian: apt-get install passt"
+
+
+@dataclass(frozen=True)
+class WantedNetwork:
+    """The launcher's description of a network; see ``standalone.children.WantedNetwork``."""
+
+    resolvers: list[str]
+    allow: list[str]
+    deny: list[str]
+
+
+def find_pasta() -> str:
+    """Return the path of pasta, or nothing if it is not installed."""
+    found = shutil.which("pasta")
+    return os.path.realpath(found) if found else ""
+
+
+def wanted_network(egress: Egress | None, resolvers: list[str]) -> WantedNetwork | None:
+    """Return what the launcher is told."""
+    return None if egress is None else WantedNetwork(resolvers, list(egress.allow), list(egress.deny))
+
+
+def find_resolvers() -> list[str]:
+    """Return the addresses at which a sandbox asks for names.
+
+    Those of the host, if a sandbox may reach them; pasta's, which hands on to the host's, if they are the host itself.
+    """
+    closed = [ipaddress.ip_network(text) for text in (*NEVER, *local_addresses())]
+    found = []
+    with contextlib.suppress(OSError):
+        for line in RESOLV_CONF.read_text(encoding="utf-8", errors="replace").splitlines():
+            words = line.split()
+            if words[:1] == ["nameserver"] and len(words) > 1:
+                with contextlib.suppress(ValueError):
+                    found.append(ipaddress.IPv4Address(words[1]))
+    usable = [str(address) for address in found if not any(address in network for network in closed)]
+    return usable[:MAX_RESOLVERS] or [FORWARDER]
+
+
+def resolv_conf(resolvers: list[str]) -> str:
+    """Return the file's text: no search domains, which would tell about the host."""
+    return "".join(f"nameserver {address}\n" for address in resolvers)

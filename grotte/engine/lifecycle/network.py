@@ -1,0 +1,43 @@
+"""What a sandbox may reach, and who may reach it, as its owner said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from grotte.engine.host import Egress
+
+EVERYTHING = "0.0.0.0/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network that was asked for, checked.
+
+    Attributes:
+        internet: ``allow_internet_access``.
+        allow_out: IPv4 ranges that it may reach; they win over `deny_out`.
+        deny_out: IPv4 ranges that it may not reach.
+        allow_public_traffic: Whether its ports are open to all who know their names.
+        mask_request_host: The ``Host`` that servers on its ports see; ``${PORT}`` stands for the port.
+        said: The owner said something of it, so that it is shown.
+    """
+
+    internet: bool = True
+    allow_out: tuple[str, ...] = ()
+    deny_out: tuple[str, ...] = ()
+    allow_public_traffic: bool = True
+    mask_request_host: str | None = None
+    said: bool = False
+
+    @property
+    def egress(self) -> Egress | None:
+        """What the packet filter is told; None for no network at all."""
+        denied = self.deny_out if self.internet else (*self.deny_out, EVERYTHING)
+        if EVERYTHING in denied and not self.allow_out:
+            return None
+        return Egress(self.allow_out, denied)
+
+    def with_egress(self, other: Network) -> Network:
+        """The same for those who come in, the other's for what goes out."""
+        said = self.said or bool(other.allow_out or other.deny_out)
+        return replace(self, internet=other.internet, allow_out=other.allow_out, deny_out=other.deny_out, said=said)

@@ -1,0 +1,24 @@
+"""`proxy=`: every request of a sandbox goes through it, and nobody else's does."""
+
+from __future__ import annotations
+
+import pytest
+
+from grotte import AsyncSandbox
+from tests.servers.proxy_server import ProxyServer
+from tests.support.engine import Engine
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_everything_goes_through_the_proxy(engine: Engine, scheme: str) -> None:
+    with ProxyServer(credentials="me:secret") as proxy:
+        url = f"{scheme}://me:secret@127.0.0.1:{proxy.port}"
+        async with await AsyncSandbox.create(proxy=url, **engine.options) as sandbox:
+            result = await sandbox.commands.run("echo hello")
+            assert result.stdout == "hello\n"
+            before = len(proxy.seen)
+            assert before >= 1
+            other = await AsyncSandbox.connect(sandbox.sandbox_id, **engine.options)
+            assert (await other.commands.run("echo direct")).stdout == "direct\n"
+            assert len(proxy.seen) == before
+            assert "secret" not in repr(sandbox)

@@ -1,0 +1,146 @@
+"""WebSockets to what listens in a sandbox."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Self
+from urllib.parse import urlsplit
+
+import pytest
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+
+from tests.engine.servers import WEBSOCKETS, start, wait_for
+from tests.engine.wire import TIMEOUT, Box, Wire
+from tests.support.engine import Engine
+
+PORT = "8100"
+
+
+@pytest.fixture(scope="module")
+def served(engine: Engine) -> Iterator[Box]:
+    with Wire(engine.url, engine.api_key) as wire, wire.box() as box:
+        start(box, WEBSOCKETS, PORT)
+        yield box
+
+
+class Client:
+    """A WebSocket client, event by event."""
+
+    def __init__(self, box: Box, target: str = "/", port: str = PORT, **opening: object) -> None:
+        address = urlsplit(str(box.wire.base_url))
+        self._sock = socket.create_connection((address.hostname, address.port), TIMEOUT)
+        self._ws = WSConnection(ConnectionType.CLIENT)
+        self._events: list[Event] = []
+        self.host = f"{port}-{box.id}.localhost"
+        self.send(Request(host=self.host, target=target, **opening))  # type: ignore[arg-type]  # what the test says
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+    def send(self, event: Event) -> None:
+        self._sock.sendall(self._ws.send(event))
+
+    def next(self) -> Event:
+        while not self._events:
+            data = self._sock.recv(65536)
+            self._ws.receive_data(data or None)
+            self._events += self._ws.events()
+        return self._events.pop(0)
+
+    def message(self) -> str | bytes:
+        """The next whole message."""
+        text, data = "", b""
+        while True:
+            event = self.next()
+            if isinstance(event, TextMessage):
+                text += event.data
+            elif isinstance(event, BytesMessage):
+                data += bytes(event.data)
+            else:
+                assert isinstance(event, Ping), event
+                continue
+            if event.message_finished:
+                return text if isinstance(event, TextMessage) else data
+
+
+def test_messages_go_both_ways(served: Box) -> None:
+    served.sh("rm -f /tmp/ponged")
+    with Client(served, "/chat?x=1", extra_headers=[(b"cookie", b"c=1")]) as client:
+        assert isinstance(client.next(), AcceptConnection)
+        assert client.message() == f"/chat?x=1 {client.host} c=1"
+        for text in ("hello", "ü" * 1000, ""):
+            client.send(TextMessage(data=text))
+            assert client.message() == text
+        for data in (b"\x00\xff", bytes(70_000), bytes(1 << 20)):
+            client.send(BytesMessage(data=data))
+            assert client.message() == data
+        client.send(TextMessage(data="parts"))
+        assert client.message() == "abcdef"
+    assert wait_for(served, "/tmp/ponged") == b"ping"
+
+
+def test_the_server_closes(served: Box) -> None:
+    with Client(served) as client:
+        assert isinstance(client.next(), AcceptConnection)
+        client.message()
+        client.send(TextMessage(data="bye"))
+        closing = client.next()
+        while isinstance(closing, Ping):
+            closing = client.next()
+        assert isinstance(closing, CloseConnection)
+        assert (closing.code, closing.reason) == (4321, "enough")
+
+
+@pytest.mark.parametrize(("code", "seen"), [(4000, b"4000"), (1000, b"1000")])
+def test_the_client_closes(served: Box, code: int, seen: bytes) -> None:
+    served.sh("rm -f /tmp/closed")
+    with Client(served) as client:
+        client.next()
+        client.message()
+        client.send(CloseConnection(code=code))
+        assert wait_for(served, "/tmp/closed") == seen
+
+
+def test_the_client_vanishes(served: Box) -> None:
+    served.sh("rm -f /tmp/closed")
+    with Client(served) as client:
+        client.next()
+        client.message()
+    wait_for(served, "/tmp/closed")
+
+
+def test_subprotocols(served: Box) -> None:
+    with Client(served, subprotocols=["one", "two"]) as client:
+        accepted = client.next()
+        assert isinstance(accepted, AcceptConnection)
+        assert accepted.subprotocol == "two"
+
+
+def test_refusals(served: Box, engine: Engine) -> None:
+    for target, port in (("/refuse", PORT), ("/", "8999"), ("/", "49983")):
+        with Client(served, target, port) as client:
+            assert isinstance(client.next(), RejectConnection)
+
+
+def test_the_traffic_token(served: Box) -> None:
+    with served.wire.box(network={"allowPublicTraffic": False}) as box:
+        start(box, WEBSOCKETS, PORT)
+        with Client(box) as client:
+            assert isinstance(client.next(), RejectConnection)
+        token = box.answer["trafficAccessToken"].encode()
+        with Client(box, extra_headers=[(b"e2b-traffic-access-token", token)]) as client:
+            assert isinstance(client.next(), AcceptConnection)
