@@ -285,14 +285,13 @@ class Machine(RuleBasedStateMachine):
             return
         until = time.monotonic() + PATIENCE
         for peer in self.peers:
-            if peer.last is None and not peer.ended:
+            if not peer.ended:
                 peer.h2.update_settings(
                     {SettingCodes.INITIAL_WINDOW_SIZE: 65_535, SettingCodes.MAX_CONCURRENT_STREAMS: 5}
                 )
         self.window = 65_535
-        while not all(call.over for call in self.calls) or self._serve():
+        while self._serve() or not all(call.over for call in self.calls) or self.portal.call(self._busy):
             assert time.monotonic() < until, [call for call in self.calls if not call.over]
-            self._serve()
         for call in self.calls:
             self._judge(call)
         self.portal.call(self._balance)
@@ -316,6 +315,10 @@ class Machine(RuleBasedStateMachine):
     async def _refresh(self) -> None:
         for connection in connections(self.transport):
             connection.refresh()
+
+    async def _busy(self) -> bool:
+        """Whether answers to the PINGs that follow cancelled streams are under way."""
+        return any(connection.active for connection in connections(self.transport))
 
     def _judge(self, call: Call) -> None:
         acted = self.acted[call.number]

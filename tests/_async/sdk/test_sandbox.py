@@ -271,7 +271,7 @@ async def test_an_id_cannot_lead_elsewhere(engine: Engine, sandbox_id: str) -> N
 
 async def test_what_the_engine_does_not_offer_is_said(sandbox: AsyncSandbox) -> None:
     with pytest.raises(SandboxException) as caught:
-        await sandbox.create_snapshot()
+        await sandbox.get_metrics()
     assert caught.value.status_code == 501
     assert caught.value.server_message
 

@@ -272,7 +272,7 @@ def test_an_id_cannot_lead_elsewhere(engine: Engine, sandbox_id: str) -> None:
 
 def test_what_the_engine_does_not_offer_is_said(sandbox: Sandbox) -> None:
     with pytest.raises(SandboxException) as caught:
-        sandbox.create_snapshot()
+        sandbox.get_metrics()
     assert caught.value.status_code == 501
     assert caught.value.server_message
 
