@@ -7,11 +7,13 @@ connections, are served by httpx behind the same interface.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from grotte._core import _aio
 from grotte._core.exchange import AsyncStreamResponse, Request
@@ -37,7 +39,11 @@ __all__ = [
     "split_url",
 ]
 
+logger = logging.getLogger("grotte.transport")
+
 MISDIRECTED = 421
+#: The generators behind `stream`.
+AsyncBlock: TypeAlias = AbstractAsyncContextManager[AsyncStreamResponse]
 
 
 class AsyncTransport:
@@ -63,6 +69,9 @@ class AsyncTransport:
         self._retries = 0
         self._http1 = AsyncHttp1(self.options)
         self._warns = warn
+        #: Streamed requests whose block has not ended, and those of them that nobody can end any more.
+        self._blocks: set[AsyncBlock] = set()
+        self._dropped: deque[AsyncBlock] = deque()
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,6 +83,7 @@ class AsyncTransport:
 
     async def aclose(self) -> None:
         """Close every connection; requests still under way fail."""
+        await self._end_dropped()
         self._pool.close()
         await self._http1.aclose()
 
@@ -97,6 +107,7 @@ class AsyncTransport:
         Raises:
             TransportError: there was no complete answer; its `processed` says whether the server may have acted.
         """
+        await self._end_dropped()
         attempt = 0
         while True:
             try:
@@ -136,7 +147,34 @@ class AsyncTransport:
             ...     async for chunk in response:
             ...         print(len(chunk))
         """
-        return self._stream(request, deadline, idle_timeout)
+        return AsyncStreamBlock(self, self._stream(request, deadline, idle_timeout))
+
+    async def begin(self, block: AsyncBlock) -> AsyncStreamResponse:
+        """Enter the block of a streamed request."""
+        await self._end_dropped()
+        response = await block.__aenter__()
+        self._blocks.add(block)
+        return response
+
+    def ended(self, block: AsyncBlock) -> None:
+        """The block of a streamed request is left."""
+        self._blocks.discard(block)
+
+    def dropped(self, block: AsyncBlock) -> None:
+        """Nobody can leave a block any more: it is ended before the next request."""
+        self._dropped.append(block)
+
+    async def _end_dropped(self) -> None:
+        while self._dropped:
+            try:
+                block = self._dropped.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self.ended(block)
+            try:
+                await block.__aexit__(None, None, None)
+            except TransportError:
+                logger.debug("a request that was dropped had failed")
 
     @asynccontextmanager
     async def _stream(
@@ -185,6 +223,36 @@ class AsyncTransport:
     def _redirected(self, request: Request) -> bool:
         """Whether a 421 was about a shared connection, so that one of its own may answer otherwise."""
         return not request.taken and self._pool.separate(request)
+
+
+class AsyncStreamBlock:
+    """The block of one streamed request.
+
+    Whoever drops it without leaving it leaves the rest to the garbage collector, which may run in the middle of
+    anything, a critical section of this very transport included. So nothing is closed then: the transport keeps
+    the request, is told, and ends it before its next one.
+    """
+
+    def __init__(self, transport: AsyncTransport, block: AsyncBlock) -> None:
+        self._transport = transport
+        self._block = block
+        self._entered = False
+
+    async def __aenter__(self) -> AsyncStreamResponse:
+        response = await self._transport.begin(self._block)
+        self._entered = True
+        return response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._entered = False
+        self._transport.ended(self._block)
+        return await self._block.__aexit__(kind, error, trace)
+
+    def __del__(self) -> None:
+        if self._entered:
+            self._transport.dropped(self._block)
 
 
 _default: _aio.LoopLocal[AsyncTransport] = _aio.LoopLocal("grotte_default_transport")

@@ -8,11 +8,13 @@ connections, are served by httpx behind the same interface.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from grotte._proto.http import Coalesce, Headers, Lane, Origin, Response, split_url
 from grotte._proto.options import Counters, TransportOptions
@@ -38,7 +40,11 @@ __all__ = [
     "split_url",
 ]
 
+logger = logging.getLogger("grotte.transport")
+
 MISDIRECTED = 421
+#: The generators behind `stream`.
+Block: TypeAlias = AbstractContextManager[StreamResponse]
 
 
 class Transport:
@@ -64,6 +70,9 @@ class Transport:
         self._retries = 0
         self._http1 = Http1(self.options)
         self._warns = warn
+        #: Streamed requests whose block has not ended, and those of them that nobody can end any more.
+        self._blocks: set[Block] = set()
+        self._dropped: deque[Block] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +84,7 @@ class Transport:
 
     def close(self) -> None:
         """Close every connection; requests still under way fail."""
+        self._end_dropped()
         self._pool.close()
         self._http1.close()
 
@@ -98,6 +108,7 @@ class Transport:
         Raises:
             TransportError: there was no complete answer; its `processed` says whether the server may have acted.
         """
+        self._end_dropped()
         attempt = 0
         while True:
             try:
@@ -137,7 +148,34 @@ class Transport:
             ...     for chunk in response:
             ...         print(len(chunk))
         """
-        return self._stream(request, deadline, idle_timeout)
+        return StreamBlock(self, self._stream(request, deadline, idle_timeout))
+
+    def begin(self, block: Block) -> StreamResponse:
+        """Enter the block of a streamed request."""
+        self._end_dropped()
+        response = block.__enter__()
+        self._blocks.add(block)
+        return response
+
+    def ended(self, block: Block) -> None:
+        """The block of a streamed request is left."""
+        self._blocks.discard(block)
+
+    def dropped(self, block: Block) -> None:
+        """Nobody can leave a block any more: it is ended before the next request."""
+        self._dropped.append(block)
+
+    def _end_dropped(self) -> None:
+        while self._dropped:
+            try:
+                block = self._dropped.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self.ended(block)
+            try:
+                block.__exit__(None, None, None)
+            except TransportError:
+                logger.debug("a request that was dropped had failed")
 
     @contextmanager
     def _stream(self, request: Request, deadline: float | None, idle_timeout: float | None) -> Iterator[StreamResponse]:
@@ -182,6 +220,36 @@ class Transport:
     def _redirected(self, request: Request) -> bool:
         """Whether a 421 was about a shared connection, so that one of its own may answer otherwise."""
         return not request.taken and self._pool.separate(request)
+
+
+class StreamBlock:
+    """The block of one streamed request.
+
+    Whoever drops it without leaving it leaves the rest to the garbage collector, which may run in the middle of
+    anything, a critical section of this very transport included. So nothing is closed then: the transport keeps
+    the request, is told, and ends it before its next one.
+    """
+
+    def __init__(self, transport: Transport, block: Block) -> None:
+        self._transport = transport
+        self._block = block
+        self._entered = False
+
+    def __enter__(self) -> StreamResponse:
+        response = self._transport.begin(self._block)
+        self._entered = True
+        return response
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._entered = False
+        self._transport.ended(self._block)
+        return self._block.__exit__(kind, error, trace)
+
+    def __del__(self) -> None:
+        if self._entered:
+            self._transport.dropped(self._block)
 
 
 _default: _sio.LoopLocal[Transport] = _sio.LoopLocal("grotte_default_transport")

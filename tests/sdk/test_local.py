@@ -80,13 +80,23 @@ def test_programs_that_start_at_once_share_one_engine(environ: dict[str, str]) -
     assert stat.S_IMODE((directory / "engine.log").stat().st_mode) == 0o600
 
 
+def wait_until_refused(port: int) -> None:
+    """The address is withdrawn before the port is closed."""
+    until = time.monotonic() + 20
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_it_leaves_and_comes_back(environ: dict[str, str]) -> None:
     first = finish(start(PROGRAM, environ, LOCAL))
     address = Path(environ["XDG_RUNTIME_DIR"]) / "grotte" / "engine.json"
     while address.exists():
         time.sleep(0.05)
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", int(str(first["url"]).rsplit(":", 1)[1]))) != 0
+    wait_until_refused(int(str(first["url"]).rsplit(":", 1)[1]))
     assert finish(start(PROGRAM, environ, LOCAL))["pid"] != first["pid"]
 
 

@@ -278,5 +278,5 @@ async def test_silence_is_taken_for_http1(codec: str) -> None:
         async with AsyncTransport(options) as transport:
             with pytest.raises(TransportError):
                 await transport.fetch(post(origin, "/", b"x"), deadline=soon())
-            assert transport._http1.serves(("http", "127.0.0.1", server.port))
+            assert transport._http1.serves(("http", "127.0.0.1", server.port), get(origin), None)
         server.violations.clear()

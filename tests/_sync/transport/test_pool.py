@@ -277,5 +277,5 @@ def test_silence_is_taken_for_http1(codec: str) -> None:
         with Transport(options) as transport:
             with pytest.raises(TransportError):
                 transport.fetch(post(origin, "/", b"x"), deadline=soon())
-            assert transport._http1.serves(("http", "127.0.0.1", server.port))
+            assert transport._http1.serves(("http", "127.0.0.1", server.port), get(origin), None)
         server.violations.clear()
