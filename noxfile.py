@@ -13,7 +13,11 @@ nox.options.sessions = ["tests"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 #: What the engine asks of the system: command → Debian package.
-SYSTEM_COMMANDS = {"bwrap": "bubblewrap", "newuidmap": "uidmap", "pasta": "passt"}
+SYSTEM_COMMANDS = {"bwrap": "bubblewrap", "newuidmap": "uidmap"}
+#: Without these sandboxes run, but reach no internet; old distributions do not have them.
+WANTED_COMMANDS = {"pasta": "passt"}
+#: What the tests ask of it besides.
+TEST_COMMANDS = {"ip": "iproute2", "openssl": "openssl", "pkill": "procps"}
 INSTALLERS = {
     "apt-get": ["apt-get", "install", "--yes", "--no-install-recommends"],
     "dnf": ["dnf", "install", "--assumeyes"],
@@ -21,6 +25,7 @@ INSTALLERS = {
     "zypper": ["zypper", "--non-interactive", "install"],
     "apk": ["apk", "add"],
 }
+NO_QUESTIONS = {"DEBIAN_FRONTEND": "noninteractive"}
 #: Where other distributions name a package differently.
 PACKAGE_NAMES = {
     "dnf": {"uidmap": "shadow-utils"},
@@ -30,23 +35,41 @@ PACKAGE_NAMES = {
 }
 
 
-def prepare_system(session: nox.Session) -> None:
+def prepare_system(session: nox.Session, *, for_tests: bool = False) -> None:
     """Install what the engine needs of the system, or say which one line does it."""
-    missing = [package for command, package in SYSTEM_COMMANDS.items() if shutil.which(command) is None]
-    if not missing:
+    required = missing(SYSTEM_COMMANDS | (TEST_COMMANDS if for_tests else {}))
+    wanted = missing(WANTED_COMMANDS)
+    if not (required or wanted):
         return
-    installer = next((name for name in INSTALLERS if shutil.which(name)), None)
-    if installer is None:
-        session.error(f"install {' and '.join(missing)} with this system's package manager, then run this again")
-    names = [PACKAGE_NAMES.get(installer, {}).get(package, package) for package in missing]
-    install = [*INSTALLERS[installer], *names]
-    if os.geteuid() != 0:
-        session.error(
-            f"the engine needs {' and '.join(missing)}; run this one line, then this again:\n  sudo {' '.join(install)}"
+    installer = next((name for name in INSTALLERS if shutil.which(name)), "")
+    names = [PACKAGE_NAMES.get(installer, {}).get(package, package) for package in required]
+    command = INSTALLERS.get(installer, ["install"])
+    if os.geteuid() == 0 and installer:
+        install_packages(session, installer, names, wanted)
+    elif required:
+        line = " ".join([*command, *names])
+        session.error(f"the engine needs {' and '.join(required)}; run this one line, then this again:\n  sudo {line}")
+    else:
+        session.warn(
+            f"without {' and '.join(wanted)} sandboxes have no internet access: sudo {' '.join(command + wanted)}"
         )
+
+
+def missing(commands: dict[str, str]) -> list[str]:
+    """The packages of the commands that this system does not have."""
+    return [package for command, package in commands.items() if shutil.which(command) is None]
+
+
+def install_packages(session: nox.Session, installer: str, required: list[str], wanted: list[str]) -> None:
+    """Install packages as root; what is only wanted may be unknown to this distribution."""
     if installer == "apt-get":
         session.run("apt-get", "update", "--quiet", external=True, silent=True)
-    session.run(*install, external=True, silent=True, env={"DEBIAN_FRONTEND": "noninteractive"})
+    if required:
+        session.run(*INSTALLERS[installer], *required, external=True, silent=True, env=NO_QUESTIONS)
+    for package in wanted:
+        session.run(
+            *INSTALLERS[installer], package, external=True, silent=True, env=NO_QUESTIONS, success_codes=range(256)
+        )
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -67,7 +90,7 @@ def quickstart(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Set everything up and run every test, the checks of style, types and generated code among them."""
-    prepare_system(session)
+    prepare_system(session, for_tests=True)
     install(session, "test", "lint", "types")
     session.run("python", "-m", "pytest", *session.posargs)
 
@@ -75,7 +98,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def pythons(session: nox.Session) -> None:
     """Run the tests on each supported Python that this machine has."""
-    prepare_system(session)
+    prepare_system(session, for_tests=True)
     install(session, "test", "lint", "types")
     session.run("python", "-m", "pytest", *session.posargs)
 
