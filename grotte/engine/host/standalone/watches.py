@@ -14,7 +14,7 @@ import select
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from . import inotify
 from .accounts import Account, Accounts
@@ -122,7 +122,7 @@ class Watches:
                 raise RefusedError("invalid_argument", f"path is not a directory: {path}")
             if not network and inotify.is_on_network(path):
                 raise RefusedError("invalid_argument", f"path is on a network file system: {path}")
-            with self._lock:
+            with self._telling():
                 return self._create(path, recursive, with_entries)
         except OSError as error:
             raise refusal(error, path) from error
@@ -161,7 +161,7 @@ class Watches:
         Raises:
             RefusedError: There is no such watch.
         """
-        with self._lock:
+        with self._telling():
             self._process()
             watch = self._watches.get(number)
             if watch is None:
@@ -200,15 +200,26 @@ class Watches:
         poller.register(fd, select.POLLIN)
         while True:
             poller.poll()
-            with self._lock:
+            with self._telling():
                 try:
                     self._process(batches=1)
                 except Exception as error:  # noqa: BLE001 - a watch that sees nothing any more must say so
                     for watch in self._watches.values():
                         watch.failure = watch.failure or f"{type(error).__name__}: {error}"
-                news = [watch for watch in self._watches.values() if watch.has_news and not watch.told]
-                for watch in news:
-                    watch.told = True
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Hold the lock, then ring: whoever takes events from the kernel takes them for all watches."""
+        news: list[Watch] = []
+        try:
+            with self._lock:
+                try:
+                    yield
+                finally:
+                    news += [watch for watch in self._watches.values() if watch.has_news and not watch.told]
+                    for watch in news:
+                        watch.told = True
+        finally:
             for watch in news:
                 self._ring(watch.number)
 
