@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
-from types import CodeType
 
-import anyio
 import pytest
 
-from grotte import Sandbox
-from tests.support.engine import Engine
+from tests.support.engine import Engine, environment
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def compiled(source: str) -> CodeType:
-    """Code that may await at its top level, as a reader would paste it into an async function."""
-    return compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+#: Runs an example as a reader would: at the top level, or, if it awaits, inside an async function.
+RUNNER = """
+import ast, inspect, sys
+import anyio
+from grotte import Sandbox
+
+code = compile(sys.argv[1], "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+with Sandbox.create() as sandbox:
+    names = {"sandbox": sandbox, "__name__": "example"}
+    if code.co_flags & inspect.CO_COROUTINE:
+        async def run():
+            await eval(code, names)
+        anyio.run(run)
+    else:
+        exec(code, names)
+"""
 
 
 def test_there_are_examples() -> None:
@@ -28,20 +38,15 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("source", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_example(
-    source: str, engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("GROTTE_API_URL", engine.url)
-    monkeypatch.setenv("GROTTE_API_KEY", engine.api_key)
-    with Sandbox.create() as sandbox:
-        names: dict[str, object] = {"sandbox": sandbox, "__name__": "example"}
-        code = compiled(source)
-        if code.co_flags & inspect.CO_COROUTINE:
-
-            async def run() -> None:
-                await eval(code, names)
-
-            anyio.run(run)
-        else:
-            exec(code, names)
-    assert capsys.readouterr().out, "an example shows something"
+def test_example(source: str, engine: Engine) -> None:
+    variables = environment() | {"GROTTE_API_URL": engine.url, "GROTTE_API_KEY": engine.api_key}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUNNER, source],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout, "an example shows something"

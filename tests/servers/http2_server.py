@@ -236,6 +236,10 @@ class Connection:
             self.number, event.stream_id, headers[":method"], headers[":path"], headers[":authority"], headers
         )
         self.first_authority = self.first_authority or request.authority
+        if request.path.startswith("/goaway-before") and request.path not in self.server.refused:
+            # before its body, and so before anything of a later request
+            self.server.refused.add(request.path)
+            self._goaway(event.stream_id - 2)
         if self.last_stream is not None and event.stream_id > self.last_stream:
             self.gone.add(event.stream_id)
             return
@@ -345,13 +349,8 @@ class Connection:
         self._goaway(request.stream)
 
     def _do_goaway_before(self, request: Seen, argument: str) -> None:
-        """This request and all later ones were not acted on; once per path."""
-        if request.path in self.server.refused:
-            self._whole(request, b"hello")
-            return
-        self.server.refused.add(request.path)
-        self.server.seen.remove(request)
-        self._goaway(request.stream - 2)
+        """The second time: at first this request and all later ones were not acted on."""
+        self._whole(request, b"hello")
 
     def _goaway(self, last: int) -> None:
         self.last_stream = last

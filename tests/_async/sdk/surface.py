@@ -180,7 +180,6 @@ def results(failure: CommandExitException) -> CommandResult:
 
 async def mistakes(sandbox: AsyncSandbox) -> None:
     await AsyncSandbox.kill()  # type: ignore[call-arg]
-    await sandbox.kill("id")  # type: ignore[call-arg]
     await sandbox.kill(api_kee="x")  # type: ignore[call-arg]
     await AsyncSandbox.create(timeout="60")  # type: ignore[arg-type]
     await AsyncSandbox.create(timeoot=60)  # type: ignore[call-arg]

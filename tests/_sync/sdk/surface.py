@@ -181,7 +181,6 @@ def results(failure: CommandExitException) -> CommandResult:
 
 def mistakes(sandbox: Sandbox) -> None:
     Sandbox.kill()  # type: ignore[call-arg]
-    sandbox.kill("id")  # type: ignore[call-arg]
     sandbox.kill(api_kee="x")  # type: ignore[call-arg]
     Sandbox.create(timeout="60")  # type: ignore[arg-type]
     Sandbox.create(timeoot=60)  # type: ignore[call-arg]
