@@ -19,11 +19,12 @@ from grotte._core import _aio
 from grotte._core.exchange import AsyncStreamResponse, Request
 from grotte._core.http1 import AsyncHttp1
 from grotte._core.http2.dial import NoHttp2
-from grotte._core.http2.pool import AsyncPool
+from grotte._core.http2.pool import AsyncPool, Place
 from grotte._proto.http import Coalesce, Headers, Lane, Origin, Response, split_url
+from grotte._proto.http2.codec import ErrorCode
 from grotte._proto.options import Counters, TransportOptions
 from grotte._proto.retry import REPEATABLE, plan_retry
-from grotte._proto.transport_errors import TransportError
+from grotte._proto.transport_errors import StreamResetError, TransportError
 
 __all__ = [
     "AsyncStreamResponse",
@@ -127,6 +128,8 @@ class AsyncTransport:
                 return await self._pool.fetch(place, request, deadline)
             except NoHttp2 as verdict:
                 self._http1.remember(place, verdict.forever)
+            except StreamResetError as error:
+                place = self._fall_back(request, error)
         return await self._http1.fetch(place, request, deadline, proxy)
 
     def stream(
@@ -203,7 +206,20 @@ class AsyncTransport:
                 return await stack.enter_async_context(self._pool.stream(place, request, deadline, idle_timeout))
             except NoHttp2 as verdict:
                 self._http1.remember(place, verdict.forever)
+            except StreamResetError as error:
+                place = self._fall_back(request, error)
         return await stack.enter_async_context(self._http1.stream(place, request, deadline, idle_timeout, proxy))
+
+    def _fall_back(self, request: Request, error: StreamResetError) -> Place:
+        """The host's own place, served over HTTP/1.1 from now on, if that is what it asked for; it did not act then."""
+        if error.error_code != ErrorCode.HTTP_1_1_REQUIRED or request.taken:
+            raise error
+        self._pool.separate(request)
+        place = self._pool.place(request)
+        self._http1.remember(place, forever=False)
+        with self._lock:
+            self._retries += 1
+        return place
 
     async def _before_retry(
         self, request: Request, error: TransportError, attempt: int, deadline: float | None
@@ -217,6 +233,7 @@ class AsyncTransport:
             raise error
         with self._lock:
             self._retries += 1
+        self.options.tell("transport.retry", attempt=attempt, delay=plan.delay, error=error)
         if plan.delay:
             await _aio.sleep(plan.delay)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from grotte.errors import InvalidArgumentException
+
+#: What is called for each event: its name and its details.
+Trace = Callable[[str, Mapping[str, object]], None]
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -36,6 +40,12 @@ class TransportOptions:
         http1_memory: How long an origin counts as HTTP/1.1-only, and a domain as not to be coalesced.
         http1_connections: Connections to HTTP/1.1-only origins, all together.
         codec: "native" or "h2"; None: what the environment says.
+        trace: Called with the name of each event below and its details, at once and perhaps with a lock held: it must
+            neither wait nor use the transport. ``connect.started`` (origin, proxy), ``connect.complete`` (origin,
+            address), ``connect.failed`` (origin, error), ``http2.request_sent`` (stream), ``http2.response_started``
+            (stream, status), ``http2.stream_ended`` (stream), ``http2.stream_reset`` (stream, error_code, remote),
+            ``http2.goaway`` (last_stream, error_code), ``http2.closed`` (reason, streams), and ``transport.retry``
+            (attempt, delay, error). Paths, headers and bodies are never among the details.
     """
 
     ssl_context: ssl.SSLContext | None = None
@@ -59,6 +69,12 @@ class TransportOptions:
     http1_memory: float = 600.0
     http1_connections: int = 256
     codec: str | None = None
+    trace: Trace | None = None
+
+    def tell(self, event: str, **details: object) -> None:
+        """Report an event to whoever traces; where it is frequent, ask for `trace` first."""
+        if self.trace is not None:
+            self.trace(event, details)
 
     def make_context(self) -> ssl.SSLContext:
         """The trust settings as a context.

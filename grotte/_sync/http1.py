@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -117,9 +118,16 @@ class Http1:
             "read": earliest(idle_timeout, left),
         }
         body = request.body if request.body is None or isinstance(request.body, bytes) else pieces(request)
-        url = f"{request.origin}{request.target}"
+        extensions: dict[str, object] = {"timeout": timeouts}
+        origin = request.origin
+        if origin.host.endswith(".localhost"):  # loopback (RFC 6761), which not every resolver knows
+            if not any(name.lower() == "host" for name, _ in headers):
+                headers.append(("host", origin.authority))
+            extensions["sni_hostname"] = origin.host
+            origin = dataclasses.replace(origin, host="127.0.0.1")
         try:
-            return httpx.Request(request.method, url, headers=headers, content=body, extensions={"timeout": timeouts})
+            url = f"{origin}{request.target}"
+            return httpx.Request(request.method, url, headers=headers, content=body, extensions=extensions)
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise ConnectFailed(f"the request cannot be sent over HTTP/1.1: {error}") from None
 

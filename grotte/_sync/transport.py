@@ -17,14 +17,15 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from grotte._proto.http import Coalesce, Headers, Lane, Origin, Response, split_url
+from grotte._proto.http2.codec import ErrorCode
 from grotte._proto.options import Counters, TransportOptions
 from grotte._proto.retry import REPEATABLE, plan_retry
-from grotte._proto.transport_errors import TransportError
+from grotte._proto.transport_errors import StreamResetError, TransportError
 from grotte._sync import _sio
 from grotte._sync.exchange import Request, StreamResponse
 from grotte._sync.http1 import Http1
 from grotte._sync.http2.dial import NoHttp2
-from grotte._sync.http2.pool import Pool
+from grotte._sync.http2.pool import Place, Pool
 
 __all__ = [
     "Coalesce",
@@ -128,6 +129,8 @@ class Transport:
                 return self._pool.fetch(place, request, deadline)
             except NoHttp2 as verdict:
                 self._http1.remember(place, verdict.forever)
+            except StreamResetError as error:
+                place = self._fall_back(request, error)
         return self._http1.fetch(place, request, deadline, proxy)
 
     def stream(
@@ -202,7 +205,20 @@ class Transport:
                 return stack.enter_context(self._pool.stream(place, request, deadline, idle_timeout))
             except NoHttp2 as verdict:
                 self._http1.remember(place, verdict.forever)
+            except StreamResetError as error:
+                place = self._fall_back(request, error)
         return stack.enter_context(self._http1.stream(place, request, deadline, idle_timeout, proxy))
+
+    def _fall_back(self, request: Request, error: StreamResetError) -> Place:
+        """The host's own place, served over HTTP/1.1 from now on, if that is what it asked for; it did not act then."""
+        if error.error_code != ErrorCode.HTTP_1_1_REQUIRED or request.taken:
+            raise error
+        self._pool.separate(request)
+        place = self._pool.place(request)
+        self._http1.remember(place, forever=False)
+        with self._lock:
+            self._retries += 1
+        return place
 
     def _before_retry(self, request: Request, error: TransportError, attempt: int, deadline: float | None) -> None:
         """Pause before the next attempt, or raise `error` again when there must be none."""
@@ -214,6 +230,7 @@ class Transport:
             raise error
         with self._lock:
             self._retries += 1
+        self.options.tell("transport.retry", attempt=attempt, delay=plan.delay, error=error)
         if plan.delay:
             _sio.sleep(plan.delay)
 

@@ -91,6 +91,9 @@ class HostileServer:
                     pass
                 return
             line = Line(sock, self._tls)
+            if line.protocol == "http/1.1":
+                line.answer_http1(b"old")
+                return
             line.send(frames.settings({}))
             for kind, flags, stream in line.frames():
                 if kind not in (frames.HEADERS, frames.DATA) or not flags & frames.END_STREAM:
@@ -120,6 +123,16 @@ class Line:
             except ssl.SSLWantReadError:
                 sock.sendall(self._outgoing.read())
                 self._incoming.write(sock.recv(65_536))
+
+    @property
+    def protocol(self) -> str | None:
+        return None if self._tls is None else self._tls.selected_alpn_protocol()
+
+    def answer_http1(self, body: bytes) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += self._receive()
+        self.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
 
     def send(self, data: bytes, *, cut: bool = False) -> None:
         if self._tls is not None:

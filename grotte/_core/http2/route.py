@@ -91,6 +91,8 @@ class AsyncRoute:
         self._no_dial_before = 0.0
         #: HTTP/2 has been spoken here, so that a request may go out at once.
         self._known = False
+        #: With which cap the next connection begins, after an ENHANCE_YOUR_CALM.
+        self._calm_cap: int | None = None
         self._closed = False
 
     async def acquire(self, deadline: float | None, *, held: bool) -> AsyncConnection:
@@ -210,6 +212,7 @@ class AsyncRoute:
 
     def _dial_failed(self, failure: Exception) -> None:
         logger.debug("connect failed origin=%s: %s", self.origin, failure)
+        self._options.tell("connect.failed", origin=self.origin, error=failure)
         if any(connection.usable for connection in self.connections):
             self._no_dial_before = _aio.clock() + DIAL_PAUSE
             return
@@ -220,6 +223,7 @@ class AsyncRoute:
     async def _connect(self, scope: _aio.deadline_scope) -> AsyncConnection:
         limit = _aio.clock() + self._options.connect_timeout
         logger.debug("connect origin=%s", self.origin)
+        self._options.tell("connect.started", origin=self.origin, proxy=self._proxy)
         with _aio.deadline_scope(earliest(scope.deadline, limit)) as step:
             channel = await dial(self.origin, self._context(), step.step, self._proxy)
             return await self._greet(channel, step)
@@ -247,6 +251,11 @@ class AsyncRoute:
                 connection.retire()
             raise
         self._known = True
+        with self.lock:
+            if self._calm_cap is not None:
+                connection.limit(self._calm_cap)
+                self._calm_cap = None
+        self._options.tell("connect.complete", origin=self.origin, address=connection.address)
         return connection
 
     async def _probe(self, connection: AsyncConnection, step: _aio.deadline_scope) -> None:
@@ -310,6 +319,10 @@ class AsyncRoute:
 
     def _queue(self, seeker: AsyncSeeker) -> OrderedDict[AsyncSeeker, None]:
         return self._held if seeker.held else self._short
+
+    def calm(self, cap: int) -> None:
+        """Begin the next connection with this cap."""
+        self._calm_cap = cap
 
     def lost(self) -> None:
         """Forget connections that have closed."""

@@ -60,6 +60,9 @@ class Owner(Protocol):
     def lost(self) -> None:
         """The connection has closed."""
 
+    def calm(self, cap: int) -> None:
+        """The peer found it all too much: the next connection begins with a smaller cap."""
+
     def baton_free(self) -> None:
         """Nobody reads this connection any more, and nobody is parked on it."""
 
@@ -132,6 +135,10 @@ class Connection(Link):
         """Nothing ever came, or nothing of HTTP/2."""
         return self.not_http2 or not self._channel.bytes_received
 
+    def limit(self, cap: int) -> None:
+        """Begin with a smaller cap than the peer's; it grows with the answers."""
+        self._learned_cap = cap
+
     def serves(self, host: str) -> bool:
         """Whether the peer has proved, where proof is asked for, that it speaks for `host`."""
         return self._channel.tls is None or self._channel.tls.covers(host)
@@ -164,6 +171,8 @@ class Connection(Link):
             self._counters.streams_open += 1
             if stream.id > LAST_ID:
                 self.draining = True
+        if self._options.trace is not None:
+            self._options.tell("http2.request_sent", stream=stream.id)
         if end_stream:
             self._flush_soon()
         return stream
@@ -206,6 +215,7 @@ class Connection(Link):
             stream.chunks.clear()
             if stream.open and not self.closed:
                 logger.debug("cancel stream=%d", stream.id)
+                self._options.tell("http2.stream_reset", stream=stream.id, error_code=error_code, remote=False)
                 self._codec.reset_stream(stream.id, error_code)
                 self._unreleased += 1
                 self._forget(stream)
@@ -284,6 +294,8 @@ class Connection(Link):
     def _on_headers(self, event: ResponseHeaders) -> None:
         if stream := self._streams.get(event.stream_id):
             stream.status, stream.headers = event.status, event.headers
+            if self._options.trace is not None:
+                self._options.tell("http2.response_started", stream=stream.id, status=event.status)
             self._advance(stream, ended=event.end_stream)
 
     def _on_data(self, event: DataReceived) -> None:
@@ -303,6 +315,8 @@ class Connection(Link):
     def _advance(self, stream: Stream, *, ended: bool) -> None:
         if ended:
             stream.ended = True
+            if self._options.trace is not None:
+                self._options.tell("http2.stream_ended", stream=stream.id)
             self._settle(stream)
         self._wake_if_ready(stream)
 
@@ -335,11 +349,15 @@ class Connection(Link):
         stream = self._streams.get(event.stream_id)
         if stream is None:
             return
+        code = event.error_code
+        self._options.tell("http2.stream_reset", stream=stream.id, error_code=code, remote=event.remote)
         if not event.remote:
             self._unreleased += 1
             self._send_release_ping()
-        if event.error_code == ErrorCode.REFUSED_STREAM:
+        if code == ErrorCode.REFUSED_STREAM:
             self._learned_cap = max(1, min(self.cap, len(self._streams) - 1))
+        elif code == ErrorCode.ENHANCE_YOUR_CALM and event.remote:
+            self._learned_cap = max(1, self.cap // 2)
         if stream.ended:  # nginx says NO_ERROR after its answer when it does not want the rest of the request
             self._forget(stream)
         else:
@@ -372,7 +390,10 @@ class Connection(Link):
 
     def _on_goaway(self, event: GoAway) -> None:
         logger.debug("goaway last=%d error=%d streams=%d", event.last_stream_id, event.error_code, len(self._streams))
+        self._options.tell("http2.goaway", last_stream=event.last_stream_id, error_code=event.error_code)
         self.draining = True
+        if event.error_code == ErrorCode.ENHANCE_YOUR_CALM:
+            self._owner.calm(max(1, self.cap // 2))
         why = f"the server is shutting down (GOAWAY, error {event.error_code})"
         for stream in [stream for stream in self._streams.values() if stream.id > event.last_stream_id]:
             self._end(stream, ConnectionLost(why, processed=False))
@@ -407,6 +428,7 @@ class Connection(Link):
         if self.closed:
             return
         logger.debug("close streams=%d: %s", len(self._streams), why)
+        self._options.tell("http2.closed", reason=why, streams=len(self._streams))
         self.closed = True
         self.failure = kind(why, processed=False)
         self._counters.connections_open -= 1

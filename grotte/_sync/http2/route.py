@@ -92,6 +92,8 @@ class Route:
         self._no_dial_before = 0.0
         #: HTTP/2 has been spoken here, so that a request may go out at once.
         self._known = False
+        #: With which cap the next connection begins, after an ENHANCE_YOUR_CALM.
+        self._calm_cap: int | None = None
         self._closed = False
 
     def acquire(self, deadline: float | None, *, held: bool) -> Connection:
@@ -211,6 +213,7 @@ class Route:
 
     def _dial_failed(self, failure: Exception) -> None:
         logger.debug("connect failed origin=%s: %s", self.origin, failure)
+        self._options.tell("connect.failed", origin=self.origin, error=failure)
         if any(connection.usable for connection in self.connections):
             self._no_dial_before = _sio.clock() + DIAL_PAUSE
             return
@@ -221,6 +224,7 @@ class Route:
     def _connect(self, scope: _sio.deadline_scope) -> Connection:
         limit = _sio.clock() + self._options.connect_timeout
         logger.debug("connect origin=%s", self.origin)
+        self._options.tell("connect.started", origin=self.origin, proxy=self._proxy)
         with _sio.deadline_scope(earliest(scope.deadline, limit)) as step:
             channel = dial(self.origin, self._context(), step.step, self._proxy)
             return self._greet(channel, step)
@@ -248,6 +252,11 @@ class Route:
                 connection.retire()
             raise
         self._known = True
+        with self.lock:
+            if self._calm_cap is not None:
+                connection.limit(self._calm_cap)
+                self._calm_cap = None
+        self._options.tell("connect.complete", origin=self.origin, address=connection.address)
         return connection
 
     def _probe(self, connection: Connection, step: _sio.deadline_scope) -> None:
@@ -311,6 +320,10 @@ class Route:
 
     def _queue(self, seeker: Seeker) -> OrderedDict[Seeker, None]:
         return self._held if seeker.held else self._short
+
+    def calm(self, cap: int) -> None:
+        """Begin the next connection with this cap."""
+        self._calm_cap = cap
 
     def lost(self) -> None:
         """Forget connections that have closed."""

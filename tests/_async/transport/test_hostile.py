@@ -7,16 +7,17 @@ from collections.abc import Iterable
 
 import pytest
 
-from grotte._core.transport import AsyncTransport, Origin, TransportOptions
+from grotte._core.transport import AsyncTransport, Origin, Request, TransportOptions
 from grotte._proto.http2 import frames
 from grotte._proto.transport_errors import (
     ConnectFailed,
     ConnectionLost,
     DeadlineExceeded,
     ProtocolViolation,
+    StreamResetError,
     TransportError,
 )
-from tests._async.transport.support import answer, assert_at_rest, get, post, soon
+from tests._async.transport.support import answer, assert_at_rest, connections, get, post, soon
 from tests.servers.certificates import Certificate
 from tests.servers.hostile_server import OK, Attack, HostileServer, blocks, data, flood, headers, literal
 
@@ -124,3 +125,32 @@ async def test_silence_where_tls_should_be(codec: str) -> None:
                 await transport.fetch(post(origin, "/", b"x"), deadline=soon())
     assert caught.value.kind == "connect"
     assert not caught.value.processed
+
+
+async def test_a_server_that_wants_http1_after_all(codec: str, certificate: Certificate) -> None:
+    options = TransportOptions(codec=codec, ssl_context=certificate.client_context())
+    context = certificate.server_context("h2", "http/1.1")
+    with HostileServer(lambda stream: [frames.rst_stream(stream, 13)], tls=context) as server:
+        async with AsyncTransport(options) as transport:
+            origin = Origin("https", "a.grotte.localhost", server.port)
+            for _ in range(2):
+                request = Request("POST", origin, "/", body=b"x", coalesce="domain")
+                assert await answer(transport, request) == b"old"
+            assert transport.counters.retries == 1
+        assert server.clients == 3  # one over HTTP/2, and one for each answer over HTTP/1.1
+
+
+async def test_a_server_that_asks_for_calm(codec: str) -> None:
+    """What it was asked is not asked again at once, and the next connection begins with half of the streams."""
+    goaway = frames.frame(frames.GOAWAY, 0, 0, frames.TWO_UINT32.pack(1, 11))
+    with HostileServer(lambda stream: [frames.rst_stream(stream, 11) + goaway]) as server:
+        origin = Origin("http", "127.0.0.1", server.port)
+        async with AsyncTransport(TransportOptions(codec=codec)) as transport:
+            with pytest.raises(StreamResetError) as caught:
+                await transport.fetch(get(origin), deadline=soon())
+            assert caught.value.error_code == 11
+            assert transport.counters.retries == 0
+            assert await answer(transport, get(origin)) == b"hello"
+            (connection,) = connections(transport)
+            assert connection.cap < 2**30
+        assert server.clients == 2

@@ -9,7 +9,7 @@ import pytest
 
 from grotte._core import _aio
 from grotte._core.http2.response import AsyncHttp2Response
-from grotte._core.transport import AsyncTransport, Origin, Request, split_url
+from grotte._core.transport import AsyncTransport, Origin, Request, TransportOptions, split_url
 from grotte._proto.transport_errors import ConnectFailed, DeadlineExceeded
 from grotte.errors import InvalidArgumentException
 from tests._async.transport.support import PATIENCE, answer, assert_at_rest, connections, get, post, soon
@@ -237,3 +237,24 @@ async def test_a_closed_transport_says_so(transport: AsyncTransport, origin: Ori
     await transport.aclose()
     with pytest.raises(ConnectionLost):
         await transport.fetch(get(origin), deadline=soon(PATIENCE))
+
+
+async def test_whoever_traces_is_told(codec: str, server: Http2Server) -> None:
+    told: list[tuple[str, dict[str, object]]] = []
+    options = TransportOptions(codec=codec, trace=lambda event, details: told.append((event, dict(details))))
+    origin = Origin("http", "127.0.0.1", server.port)
+    async with AsyncTransport(options) as transport:
+        assert await answer(transport, get(origin, "/refuse-once?secret")) == b"hello"
+        async with transport.stream(get(origin, "/hold"), deadline=soon()) as response:
+            assert await anext(aiter(response)) == b"held"
+    assert [event for event, _ in told] == [
+        *("connect.started", "connect.complete"),
+        *("http2.request_sent", "http2.stream_reset", "transport.retry"),
+        *("http2.request_sent", "http2.response_started", "http2.stream_ended"),
+        *("http2.request_sent", "http2.response_started", "http2.stream_reset", "http2.closed"),
+    ]
+    assert "secret" not in str(told)
+    with pytest.raises(ConnectFailed):
+        async with AsyncTransport(options) as transport:
+            await transport.fetch(get(Origin("http", "127.0.0.1", 1)), deadline=soon())
+    assert told[-1][0] == "connect.failed"

@@ -14,10 +14,11 @@ from grotte._proto.transport_errors import (
     ConnectionLost,
     DeadlineExceeded,
     ProtocolViolation,
+    StreamResetError,
     TransportError,
 )
-from grotte._sync.transport import Origin, Transport, TransportOptions
-from tests._sync.transport.support import answer, assert_at_rest, get, post, soon
+from grotte._sync.transport import Origin, Request, Transport, TransportOptions
+from tests._sync.transport.support import answer, assert_at_rest, connections, get, post, soon
 from tests.servers.certificates import Certificate
 from tests.servers.hostile_server import OK, Attack, HostileServer, blocks, data, flood, headers, literal
 
@@ -125,3 +126,32 @@ def test_silence_where_tls_should_be(codec: str) -> None:
                 transport.fetch(post(origin, "/", b"x"), deadline=soon())
     assert caught.value.kind == "connect"
     assert not caught.value.processed
+
+
+def test_a_server_that_wants_http1_after_all(codec: str, certificate: Certificate) -> None:
+    options = TransportOptions(codec=codec, ssl_context=certificate.client_context())
+    context = certificate.server_context("h2", "http/1.1")
+    with HostileServer(lambda stream: [frames.rst_stream(stream, 13)], tls=context) as server:
+        with Transport(options) as transport:
+            origin = Origin("https", "a.grotte.localhost", server.port)
+            for _ in range(2):
+                request = Request("POST", origin, "/", body=b"x", coalesce="domain")
+                assert answer(transport, request) == b"old"
+            assert transport.counters.retries == 1
+        assert server.clients == 3  # one over HTTP/2, and one for each answer over HTTP/1.1
+
+
+def test_a_server_that_asks_for_calm(codec: str) -> None:
+    """What it was asked is not asked again at once, and the next connection begins with half of the streams."""
+    goaway = frames.frame(frames.GOAWAY, 0, 0, frames.TWO_UINT32.pack(1, 11))
+    with HostileServer(lambda stream: [frames.rst_stream(stream, 11) + goaway]) as server:
+        origin = Origin("http", "127.0.0.1", server.port)
+        with Transport(TransportOptions(codec=codec)) as transport:
+            with pytest.raises(StreamResetError) as caught:
+                transport.fetch(get(origin), deadline=soon())
+            assert caught.value.error_code == 11
+            assert transport.counters.retries == 0
+            assert answer(transport, get(origin)) == b"hello"
+            (connection,) = connections(transport)
+            assert connection.cap < 2**30
+        assert server.clients == 2

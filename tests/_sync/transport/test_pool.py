@@ -258,7 +258,7 @@ def test_a_server_that_speaks_http1_only(codec: str, certificate: Certificate, t
     server_tls = certificate.server_context("http/1.1") if tls else None
     options = TransportOptions(codec=codec, ssl_context=certificate.client_context())
     with serve_http1(server_tls) as server:
-        origin = Origin("https" if tls else "http", "localhost", server.port)
+        origin = Origin("https" if tls else "http", "a.grotte.localhost", server.port)
         with Transport(options) as transport:
             assert answer(transport, get(origin)) == b"old"
             assert answer(transport, post(origin, "/", b"new")) == b"new"

@@ -11,7 +11,7 @@ import pytest
 from grotte._proto.transport_errors import ConnectFailed, DeadlineExceeded
 from grotte._sync import _sio
 from grotte._sync.http2.response import Http2Response
-from grotte._sync.transport import Origin, Request, Transport, split_url
+from grotte._sync.transport import Origin, Request, Transport, TransportOptions, split_url
 from grotte.errors import InvalidArgumentException
 from tests._sync.transport.support import PATIENCE, answer, assert_at_rest, connections, get, post, soon
 from tests.servers.http2_server import Http2Server
@@ -230,3 +230,24 @@ def test_a_closed_transport_says_so(transport: Transport, origin: Origin) -> Non
     transport.close()
     with pytest.raises(ConnectionLost):
         transport.fetch(get(origin), deadline=soon(PATIENCE))
+
+
+def test_whoever_traces_is_told(codec: str, server: Http2Server) -> None:
+    told: list[tuple[str, dict[str, object]]] = []
+    options = TransportOptions(codec=codec, trace=lambda event, details: told.append((event, dict(details))))
+    origin = Origin("http", "127.0.0.1", server.port)
+    with Transport(options) as transport:
+        assert answer(transport, get(origin, "/refuse-once?secret")) == b"hello"
+        with transport.stream(get(origin, "/hold"), deadline=soon()) as response:
+            assert next(iter(response)) == b"held"
+    assert [event for event, _ in told] == [
+        *("connect.started", "connect.complete"),
+        *("http2.request_sent", "http2.stream_reset", "transport.retry"),
+        *("http2.request_sent", "http2.response_started", "http2.stream_ended"),
+        *("http2.request_sent", "http2.response_started", "http2.stream_reset", "http2.closed"),
+    ]
+    assert "secret" not in str(told)
+    with pytest.raises(ConnectFailed):
+        with Transport(options) as transport:
+            transport.fetch(get(Origin("http", "127.0.0.1", 1)), deadline=soon())
+    assert told[-1][0] == "connect.failed"
