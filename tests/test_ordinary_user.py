@@ -62,6 +62,24 @@ def test_sandboxes_are_isolated_and_leave_nothing(user: OrdinaryUser) -> None:
     assert left_since(before, data_dir) == {}
 
 
+def test_pause_snapshots_and_sudo(user: OrdinaryUser) -> None:
+    with running_engine(user.home / "paused", become=user.command()) as engine:
+        with Sandbox.create("base", **engine.options) as sandbox:
+            assert sandbox.commands.run("sudo id -u").stdout == "0\n"
+            handle = sandbox.commands.run("read word; echo $word $$", background=True, stdin=True)
+            assert sandbox.pause()
+            sandbox = Sandbox.connect(sandbox.sandbox_id, **engine.options)
+            sandbox.commands.send_stdin(handle.pid, "kept\n")
+            sandbox.commands.run("echo one > ~/file")
+            reference = sandbox.create_snapshot().snapshot_id
+            sandbox.commands.run("echo two > ~/file")
+            assert sandbox.commands.run("ps -eo stat= | grep -c T", check=False).stdout == "0\n"
+            with Sandbox.create(reference, **engine.options) as copy:
+                assert copy.commands.run("cat ~/file").stdout == "one\n"
+            assert sandbox.commands.run("cat ~/file").stdout == "two\n"
+        assert engine.stop() == 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without subordinate ids")
 def test_without_subordinate_ids_doctor_says_what_to_do() -> None:
     nobody = OrdinaryUser("nobody", 65534, Path("/"))

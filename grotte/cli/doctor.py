@@ -23,8 +23,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print one line for each layer of isolation; status 1 if sandboxes cannot run here."""
     from grotte.engine.host import diagnose
+    from grotte.engine.images import programs
 
-    checks = diagnose(options.data_dir or _local.data_dir())
+    checks = [*diagnose(options.data_dir or _local.data_dir()), programs.check()]
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{MARKS[check.status]:>8}  {check.name:<{width}}  {check.detail}")

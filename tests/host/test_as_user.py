@@ -18,7 +18,7 @@ from tests.support.peer import VARIABLE, running_peer
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="the tests run as an ordinary user already")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS = 240
+SECONDS = 480
 # Systems with a device manager let every user open it; here that is so in a mount namespace of the tests' own.
 OPEN_TUN = "mount -t tmpfs -o mode=755 tun /dev/net && mknod -m 666 /dev/net/tun c 10 200"
 NOT_COPIED = shutil.ignore_patterns("site-packages", "test", "tests", "__pycache__", "*.a", "config-*", "ensurepip")
@@ -35,7 +35,7 @@ def ordinary_user() -> Iterator[pwd.struct_passwd]:
             subprocess.run(["usermod", *ranges, name], check=True, timeout=30)
         yield pwd.getpwnam(name)
     finally:
-        subprocess.run(["userdel", "--remove", "--force", name], check=True, timeout=30, capture_output=True)
+        subprocess.run(["userdel", "--remove", "--force", name], check=True, timeout=120, capture_output=True)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ def test_every_layer_is_named(tmp_path: Path) -> None:
     checks = {check.name: check for check in diagnose(tmp_path)}
     assert set(checks) == {
         "kernel", "bubblewrap", "user namespaces", "user ids", "overlayfs", "seccomp", "limit: memory", "limit: pids",
-        "limit: cpu", "pause", "owners", "network",
+        "limit: cpu", "limit: disk", "pause", "metrics", "owners", "network", "attributes", "template base", "packages",
     }  # fmt: skip
     assert all(check.remedy for check in checks.values() if check.status != "ok")
     assert list(tmp_path.iterdir()) == []

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import textwrap
+from pathlib import Path
 
 import anyio
+import pytest
 
 from grotte.engine.host import GuestError, Limits, SandboxHost, SandboxSpec, SpawnRequest
 from grotte.engine.host.cgroups import OWN_PIDS
+from grotte.engine.host.standalone.sandbox import MAX_TERMINALS
 from tests.host.support import SECONDS, python, run, shell
 
 MIB = 1 << 20
@@ -69,6 +73,49 @@ async def test_many_open_files(host: SandboxHost) -> None:
     assert await python(guest, script) == "24"
     assert (await run(guest, "/bin/true")).status.code == 0
     await guest.kill()
+
+
+async def test_many_terminals(host: SandboxHost) -> None:
+    # Door: all pseudo-terminals that sandboxes may have together.
+    guest, neighbour = await host.launch(SandboxSpec("ptys")), await host.launch(SandboxSpec("neighbour"))
+    script = """
+        import os
+        ends = []
+        try:
+            while True: ends.append(os.openpty())
+        except OSError as error: print(len(ends), error.errno == 28, flush=True)
+        input()
+    """
+    request = SpawnRequest("python3", ("-c", textwrap.dedent(script)), {"PATH": "/usr/bin:/bin"}, stdin=True)
+    process = await guest.spawn(request)
+    await anyio.wait_readable(process.stdout)
+    assert os.read(process.stdout, 100) == b"%d True\n" % MAX_TERMINALS
+    assert (await run(neighbour, "python3", "-c", "import os; os.openpty()")).status.code == 0
+    await guest.kill()
+    await neighbour.kill()
+    for fd in (process.stdin, process.stdout, process.stderr):
+        os.close(fd or -1)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user's sandboxes share what the kernel gives that user")
+async def test_many_watches(host: SandboxHost) -> None:
+    # Door: the watches and inotify instances of the engine's user; a sandbox's users are counted apart.
+    guest, neighbour = await host.launch(SandboxSpec("watches")), await host.launch(SandboxSpec("neighbour"))
+    script = """
+        import ctypes, time
+        libc = ctypes.CDLL(None)
+        print(sum(libc.inotify_init() >= 0 for _ in range(20_000)), flush=True)
+        time.sleep(100)
+    """
+    process = await guest.spawn(SpawnRequest("python3", ("-c", textwrap.dedent(script)), {"PATH": "/usr/bin:/bin"}))
+    await anyio.wait_readable(process.stdout)
+    most = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    assert int(os.read(process.stdout, 100)) <= most
+    (await neighbour.watch("/home/user", "user")).close()
+    await guest.kill()
+    await neighbour.kill()
+    os.close(process.stdout)
+    os.close(process.stderr or -1)
 
 
 async def test_a_guest_that_was_stopped_cannot_hold_up_the_end(host: SandboxHost) -> None:

@@ -43,19 +43,41 @@ async def test_signal_reaches_only_what_was_spawned(box: Guest) -> None:
     assert (await run(box, "/bin/true")).status.code == 0
 
 
-async def test_kill_tree_reaches_grandchildren(box: Guest) -> None:
-    process = await box.spawn(SpawnRequest("/bin/sh", ("-c", "sh -c 'sleep 98 & sleep 98' & sleep 98")))
-    await anyio.sleep(0.2)
+DAEMON = "(setsid sh -c 'sleep 98 & sleep 98' >/dev/null 2>&1 &)"  # nobody's descendant a moment later
+
+
+async def sleepers(box: Guest, wanted: int) -> None:
+    """Wait until so many processes sleep; orphans are reaped by the first process, in its own time."""
+    with anyio.fail_after(SECONDS):
+        while int((await shell(box, "grep -l sleep /proc/[0-9]*/comm | wc -l")).out) != wanted:
+            await anyio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("script", "count"), [("sh -c 'sleep 98 & sleep 98' & sleep 98", 3), (f"{DAEMON}; sleep 98", 3)]
+)
+async def test_kill_tree_reaches_all_that_came_of_a_command(box: Guest, script: str, count: int) -> None:
+    for user in ("user", "root"):
+        process = await box.spawn(SpawnRequest("/bin/sh", ("-c", script), user=user))
+        await sleepers(box, count)
+        await box.kill_tree(process.pid)
+        with anyio.fail_after(SECONDS):
+            assert (await process.wait()).signal == signal.SIGKILL
+        await sleepers(box, 0)
+        os.close(process.stdout)
+        os.close(process.stderr or -1)
+
+
+async def test_a_command_that_ended_by_itself_leaves_its_daemons_alone(box: Guest) -> None:
+    assert (await shell(box, DAEMON)).status.code == 0
+    process = await box.spawn(SpawnRequest("/bin/sleep", ("97",)))
+    await sleepers(box, 3)
     await box.kill_tree(process.pid)
     with anyio.fail_after(SECONDS):
         assert (await process.wait()).signal == signal.SIGKILL
-    for _ in range(100):  # the orphans are reaped by the first process, in its own time
-        if (await shell(box, "grep -l sleep /proc/[0-9]*/comm | wc -l")).out.strip() == "0":
-            break
-    else:
-        pytest.fail("a grandchild lives")
+    await sleepers(box, 2)
     os.close(process.stdout)
-    os.close(process.stderr)
+    os.close(process.stderr or -1)
 
 
 async def test_environment_is_exactly_what_was_asked(box: Guest) -> None:

@@ -1,17 +1,21 @@
-"""Count what sandboxes leave on a machine: processes, mounts, namespaces, cgroups, files."""
+"""Count what the sandboxes of one engine leave on a machine: processes, mounts, namespaces, cgroups, files.
+
+Others may run engines beside the tests. What belongs to the engine at hand says so itself: its sandboxes' root is
+mounted under the engine's mark, and everything else names its data directory.
+"""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-#: Where root's sandboxes find their users on the host: no other process has such a user.
-FIRST_SANDBOX_UID = 0x70000000
-CGROUPS = Path("/sys/fs/cgroup")
+from grotte.engine.host.standalone.namespaces import mark_of
+
 SETTLE = 15.0
+#: What runs in the sandboxes of an ordinary user, whose mounts that user may not see.
+OF_SANDBOXES = frozenset({"bwrap", "loader"})
 
 
 @dataclass(frozen=True)
@@ -31,28 +35,49 @@ class Census:
 
 
 def take_census(data_dir: Path) -> Census:
-    """Look at the whole machine, and at what an engine keeps for each sandbox in `data_dir`."""
+    """Look at all that belongs to the engine of `data_dir`, alive or dead."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    processes = {pid: name for pid in pids if (name := sandbox_process(pid, data_dir))}
     return Census(
-        processes=frozenset(filter(None, map(sandbox_process, pids))),
-        mounts=frozenset(line for line in Path("/proc/self/mounts").read_text().splitlines() if "grotte" in line),
-        network_namespaces=frozenset(filter(None, map(network_namespace, pids))),
-        cgroups=frozenset(folder for folder, _, _ in os.walk(CGROUPS) if "/grotte" in folder),
-        files=frozenset(
-            [*map(str, data_dir.glob("sandboxes/*")), *map(str, Path(tempfile.gettempdir()).glob("grotte*"))]
-        ),
+        processes=frozenset(processes.values()),
+        mounts=frozenset(line for line in Path("/proc/self/mounts").read_text().splitlines() if str(data_dir) in line),
+        network_namespaces=frozenset(filter(None, map(network_namespace, processes))),
+        cgroups=frozenset(cgroups(data_dir)),
+        files=frozenset(str(path) for kind in ("sandboxes", "layers") for path in data_dir.glob(f"host/{kind}/*")),
     )
 
 
-def sandbox_process(pid: int) -> str | None:
+def sandbox_process(pid: int, data_dir: Path) -> str | None:
     """A process of a sandbox or one that holds it, as ``pid command``; None for all others."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        uid = Path(f"/proc/{pid}").stat().st_uid
-    except OSError:
+        held = belongs(pid, words, data_dir)
+    except (FileNotFoundError, ProcessLookupError):
         return None
-    inside = uid >= FIRST_SANDBOX_UID or Path(words[0]).name == "bwrap"
-    return f"{pid} {' '.join(words)[:80]}" if inside else None
+    return f"{pid} {' '.join(words)[:80]}" if held else None
+
+
+def belongs(pid: int, words: list[str], data_dir: Path) -> bool:
+    """Whether its root is a sandbox of this engine, or it is the launcher or a helper of that.
+
+    The mount table of a helper shows the data directory, bound where the launcher finds it.
+    """
+    try:
+        table = Path(f"/proc/{pid}/mountinfo").read_text(errors="replace")
+    except PermissionError:  # not root: then all sandboxes of this user are of this run
+        return Path(words[0]).name in OF_SANDBOXES
+    except OSError:  # a zombie has no mounts any more
+        return False
+    mark = mark_of(data_dir) if data_dir.exists() else None
+    rows = [line.split() for line in table.splitlines()]
+    return any(row[-2] == mark or (row[4] == "/tmp/data" and str(data_dir).endswith(row[3])) for row in rows)
+
+
+def cgroups(data_dir: Path) -> set[str]:
+    """The cgroups of the engine and of its sandboxes, which it noted in its data directory."""
+    record = data_dir / "host" / "cgroups"
+    homes = record.read_text().splitlines() if record.exists() else []
+    return {folder for home in homes if home for folder, _, _ in os.walk(home)}
 
 
 def network_namespace(pid: int) -> str | None:

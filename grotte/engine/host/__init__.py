@@ -13,6 +13,7 @@ from .spec import (
     GuestError,
     HostError,
     Limits,
+    Mount,
     OpenedFile,
     SandboxSpec,
     SpawnRequest,
@@ -20,6 +21,8 @@ from .spec import (
     UploadSlot,
     UserEntry,
 )
+from .usage import Usage
+from .volumes import VolumeEntry, VolumeKeeper, VolumeUpload
 from .watch import Watch, WatchEvent
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "GuestError",
     "HostError",
     "Limits",
+    "Mount",
     "OpenedFile",
     "SandboxHost",
     "SandboxSpec",
@@ -38,7 +42,11 @@ __all__ = [
     "SpawnedProcess",
     "TerminalSize",
     "UploadSlot",
+    "Usage",
     "UserEntry",
+    "VolumeEntry",
+    "VolumeKeeper",
+    "VolumeUpload",
     "Watch",
     "WatchEvent",
     "diagnose",

@@ -15,7 +15,7 @@ import anyio
 from . import freezer
 from .spec import Limits
 
-CONTROLLERS = ("memory", "pids", "cpu", freezer.NAME)
+CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", freezer.NAME)
 CPU_PERIOD = 100_000  # microseconds
 OWN_PIDS = 8  # bubblewrap and the guest with its threads are not the sandbox's affair
 PREFIX = "grotte."

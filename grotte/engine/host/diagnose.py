@@ -15,12 +15,14 @@ from typing import Literal
 from grotte.errors import EngineUnavailableException
 
 from . import freezer, seccomp
-from .cgroups import CONTROLLERS, open_cgroups
+from .cgroups import open_cgroups
+from .contents import check_attributes, check_base, check_packages
 from .egress import INSTALL_PASTA, find_pasta
 from .idmaps import find_subids
 from .launcher_client import find_bwrap
 from .runtime import STANDALONE
 from .spec import Check
+from .standalone import disks
 
 MINIMUM_KERNEL = (5, 11)
 MINIMUM_BWRAP = (0, 5)
@@ -50,8 +52,12 @@ def diagnose(data_dir: Path | None = None) -> list[Check]:
         _trial("overlayfs", "overlay", str(place), "missing", "put the data directory on ext4, xfs, btrfs or tmpfs"),
         _seccomp(),
         *_limits(),
+        _disks(),
         _idmapped(),
         _network(),
+        check_attributes(place),
+        check_base(),
+        check_packages(),
     ]  # fmt: skip
 
 
@@ -119,13 +125,24 @@ def _limits() -> list[Check]:
         "memory": "only the memory of each process is limited",
         "pids": "processes are limited by RLIMIT_NPROC",
         "cpu": "processor time is not limited",
-        "freezer": "sandboxes cannot be paused",
+        "freezer": "sandboxes are stopped by signals, which programs inside can notice",
     }
     remedy = "run as root, or have systemd delegate cgroups to this user (Delegate=yes)"
-    return [
+    counted = "memory" in found and ("cpuacct" in found or any(group.version == 2 for group in groups.hierarchies))
+    summed = "added up from its processes: no tmpfs, no caches"
+    metrics = Check("metrics", "ok", "cgroup") if counted else Check("metrics", "degraded", summed, remedy)
+    limits = [
         Check(title, "ok", "cgroup") if name in found else Check(title, "degraded", weaker[name], remedy)
-        for title, name in ((_title(name), name) for name in CONTROLLERS)
+        for title, name in ((_title(name), name) for name in weaker)
     ]
+    return [*limits, metrics]
+
+
+def _disks() -> Check:
+    if reason := disks.why_not(os.getuid() == 0):
+        detail = f"what sandboxes write is not limited: {reason}"
+        return Check("limit: disk", "degraded", detail, "run as root, with e2fsprogs and the kernel's module loop")
+    return Check("limit: disk", "ok", "a disk for each sandbox, with serve --disk-mib; not limited otherwise")
 
 
 def _title(controller: str) -> str:

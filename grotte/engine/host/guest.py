@@ -18,6 +18,7 @@ from .guest_network import GuestNetwork
 from .link import GuestLink
 from .opened import require_readable, require_writable
 from .spec import Entry, ExitStatus, GuestError, OpenedFile, SpawnRequest, TerminalSize, UploadSlot, UserEntry
+from .usage import Usage
 from .watch import TakenEvents, Watch
 
 T = TypeVar("T")
@@ -26,6 +27,11 @@ MAX_EARLY = 4096
 
 class _Spawned(msgspec.Struct):
     pid: int
+
+
+class _Usage(msgspec.Struct):
+    cpu: float
+    memory: float
 
 
 class _Found(msgspec.Struct):
@@ -73,9 +79,15 @@ class Guest:
     """
 
     def __init__(
-        self, sandbox_id: str, sock: socket.socket, bury: Callable[[], Awaitable[None]], network: GuestNetwork
+        self,
+        sandbox_id: str,
+        sock: socket.socket,
+        bury: Callable[[], Awaitable[None]],
+        network: GuestNetwork,
+        volumes: int = 0,
     ) -> None:
         self.sandbox_id = sandbox_id
+        self._volumes = volumes  # the type of their file system
         self.network = network
         self.closed = anyio.Event()
         self.ready = anyio.Event()
@@ -160,6 +172,18 @@ class Guest:
         """Kill a spawned process with all its descendants."""
         await self._ask("kill_tree", pid=pid)
 
+    async def stop_all(self) -> None:
+        """Stop all processes by signals, for machines that cannot freeze them; see `go_on`.
+
+        Raises:
+            GuestError: They cannot be stopped, and run.
+        """
+        await self._ask("stop_all")
+
+    def go_on(self) -> None:
+        """Let the processes that `stop_all` stopped go on."""
+        self._link.post("go_on", {})
+
     async def user(self, name: str) -> UserEntry:
         """Look a user up.
 
@@ -193,7 +217,7 @@ class Guest:
         answer, fds = await self._link.request("open_read", {"path": path, "user": user})
         try:
             opened = _decode(answer, _Opened)
-            info = require_readable(fds)
+            info = require_readable(fds, self._volumes)
         except BaseException:
             close_all(fds)
             raise
@@ -211,7 +235,7 @@ class Guest:
         answer, fds = await self._link.request("open_write", arguments, (), self._abandoned_upload)
         try:
             opened = _decode(answer, _Opened)
-            require_writable(fds)
+            require_writable(fds, self._volumes)
         except BaseException:
             close_all(fds)
             raise
@@ -227,6 +251,11 @@ class Guest:
     async def abort(self, slot: UploadSlot) -> None:
         """Drop an upload."""
         await self._ask("abort", token=slot.token)
+
+    async def usage(self) -> Usage:
+        """What its processes use, as they say themselves: for machines that count nothing for a whole sandbox."""
+        told = _decode((await self._ask("usage"))[0], _Usage)
+        return Usage(max(0.0, told.cpu), max(0, int(told.memory)), 0)
 
     async def connect(self, port: int) -> socket.socket:
         """Connect to what listens on a TCP port of the sandbox's loopback; the socket is the caller's to close.

@@ -17,16 +17,19 @@ import anyio.to_thread
 
 from grotte.errors import EngineUnavailableException
 
-from . import cgroups, freezer, runtime, seccomp
+from . import cgroups, freezer, runtime, seccomp, usage
 from .cgroups import Cgroups
 from .egress import find_resolvers, resolv_conf, wanted_network
 from .guest import Guest
 from .guest_network import GuestNetwork
 from .idmaps import find_subids
 from .launcher_client import LauncherClient, LaunchRequest, find_bwrap
-from .spec import Egress, HostError, SandboxSpec
+from .spec import Egress, GuestError, HostError, SandboxSpec
+from .standalone import disks
 from .standalone.namespaces import ROOT_BASE
 from .standalone.sandbox import RUNTIME_INSIDE
+from .usage import Usage
+from .volumes import VolumeKeeper
 
 READY_SECONDS = 30
 KILL_SECONDS = 60
@@ -45,6 +48,7 @@ class SandboxHost:
 
     Attributes:
         data_dir: The same, absolute.
+        volumes: What can be done with volumes and the files in them.
 
     Example::
 
@@ -64,7 +68,9 @@ class SandboxHost:
         self._cgroups = Cgroups()
         self._networks: dict[str, GuestNetwork] = {}
         self._launcher = LauncherClient(self._exited, self._network_told, self._lost)
+        self.volumes = VolumeKeeper(self._launcher.serve_volumes, self._home / "volumes")
         self._lock: int | None = None
+        self._command: list[str] = []
 
     @property
     def limited(self) -> frozenset[str]:
@@ -123,12 +129,13 @@ class SandboxHost:
             raise EngineUnavailableException(f"the data directory {self.data_dir} cannot be used: {error}") from error
         except KeyError as error:
             raise EngineUnavailableException(f"there is no system call filter for machines of type {error}") from error
+        self._command = command
         self._cgroups = cgroups.open_cgroups()
         (self._home / "cgroups").write_text("\n".join([*left, *self.cgroup_homes]), encoding="utf-8")
         await self._launcher.start(self.data_dir, copy, command, bwrap, subids, self.cgroup_homes, self._keep)
 
     def _take_data_dir(self, *, privileged: bool) -> None:
-        below = [self._home / name for name in ("runtime", "sandboxes", "layers")]
+        below = [self._home / name for name in ("runtime", "sandboxes", "layers", "volumes")]
         for directory in (self.data_dir, self._home, *below):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -145,7 +152,7 @@ class SandboxHost:
         self.data_dir.chmod(0o710)
         os.chown(self._home, 0, ROOT_BASE)
         self._home.chmod(0o770)  # the generated layers are made from inside
-        for name in ("sandboxes", "layers"):
+        for name in ("sandboxes", "layers", "volumes"):
             os.chown(self._home / name, ROOT_BASE, ROOT_BASE)
 
     async def __aexit__(
@@ -163,6 +170,7 @@ class SandboxHost:
             async with anyio.create_task_group() as group:
                 for sandbox_id in list(self._groups):
                     group.start_soon(self._bury_quietly, sandbox_id)
+        self.volumes.close()
         await self._launcher.close()
         self._cgroups.close()
         if self._lock is not None:
@@ -240,9 +248,11 @@ class SandboxHost:
             cgroups=groups,
             max_pids=0 if "pids" in limited else spec.limits.pids + cgroups.OWN_PIDS,
             max_data=0 if "memory" in limited else spec.limits.memory_bytes,
+            disk_bytes=spec.limits.disk_bytes,
             shm_bytes=max(spec.limits.memory_bytes // 2, 16 << 20),
             resolv_conf=resolv_conf(resolvers),
             network=wanted_network(egress, resolvers),
+            mounts=list(spec.mounts),
         )
         try:
             await self._launcher.launch(request, link, stderr)
@@ -252,7 +262,7 @@ class SandboxHost:
             raise
 
     def _meet(self, sandbox_id: str, sock: socket.socket, network: GuestNetwork) -> Guest:
-        return Guest(sandbox_id, sock, lambda: self._bury(sandbox_id), network)
+        return Guest(sandbox_id, sock, lambda: self._bury(sandbox_id), network, self.volumes.file_system)
 
     @contextlib.asynccontextmanager
     async def _buried_on_failure(self, spec: SandboxSpec) -> AsyncIterator[None]:
@@ -279,7 +289,7 @@ class SandboxHost:
 
     def can_freeze(self, sandbox_id: str) -> bool:
         """Whether this machine can stop a sandbox without ending it."""
-        return freezer.group_of(self._groups.get(sandbox_id, [])) is not None
+        return sandbox_id in self._guests
 
     async def freeze(self, sandbox_id: str) -> None:
         """Stop all processes of a sandbox; its memory stays as it is.
@@ -287,15 +297,39 @@ class SandboxHost:
         Raises:
             HostError: They cannot be stopped, and run.
         """
-        group = freezer.group_of(self._groups.get(sandbox_id, []))
-        if group is None:
-            raise HostError("this machine has no freezer for processes")
-        await freezer.freeze(group)
+        if group := freezer.group_of(self._groups.get(sandbox_id, [])):
+            await freezer.freeze(group)
+        elif guest := self._guests.get(sandbox_id):
+            try:
+                await guest.stop_all()
+            except GuestError as error:
+                raise HostError(error.message) from error
+        else:
+            raise HostError(f"sandbox {sandbox_id} does not run")
 
     def thaw(self, sandbox_id: str) -> None:
         """Let a frozen sandbox go on."""
         if group := freezer.group_of(self._groups.get(sandbox_id, [])):
             freezer.release(group)
+        elif guest := self._guests.get(sandbox_id):
+            guest.go_on()
+
+    async def usage(self, guest: Guest) -> Usage:
+        """What a sandbox uses at this moment.
+
+        Raises:
+            GuestError: It is gone.
+        """
+        return usage.of_groups(self._groups.get(guest.sandbox_id, [])) or await guest.usage()
+
+    def disk(self, sandbox_id: str) -> tuple[int, int]:
+        """Bytes that are used of the disk on which a sandbox keeps its files, and bytes in all."""
+        found = os.statvfs(self.data_dir)
+        if (self._home / "sandboxes" / sandbox_id / disks.IMAGE).exists():
+            with contextlib.suppress(OSError):  # it has just been put away
+                # mounted where the launcher sees it, and nobody else
+                found = os.statvfs(f"/proc/{self.launcher_pid}/root{disks.place_of(sandbox_id)}/disk")
+        return (found.f_blocks - found.f_bfree) * found.f_frsize, found.f_blocks * found.f_frsize
 
     async def put_away(self, sandbox_id: str) -> None:
         """End all that runs in a sandbox, and keep its files for a launch on them.
@@ -328,6 +362,55 @@ class SandboxHost:
                 return self.layer(name)
             await self._launcher.remove_layer(name)
         raise HostError(f"the files of sandbox {sandbox_id} could not be copied")
+
+    def adopt_layer(self, sandbox_id: str, name: str) -> Path:
+        """Make a layer of the files of a sandbox that was put away; there is no sandbox any more then.
+
+        Raises:
+            HostError: It could not be.
+        """
+        if sandbox_id in self._groups:
+            raise HostError(f"sandbox {sandbox_id} runs")
+        try:
+            (self._home / "sandboxes" / sandbox_id).rename(self.layer(name))
+        except OSError as error:
+            raise HostError(f"the files of sandbox {sandbox_id} could not be kept: {error.strerror}") from None
+        return self.layer(name)
+
+    async def unpack_layer(self, archive: int, name: str, limit: int, digest: str) -> int:
+        """Make a layer of an archive of an image.
+
+        Args:
+            archive: A file that holds it, from its beginning.
+            name: Names the layer.
+            limit: How many bytes it may unpack to.
+            digest: SHA-256 of the unpacked archive, in hexadecimal digits.
+
+        Returns:
+            How many bytes it has unpacked to.
+
+        Raises:
+            HostError: It is not what it should be, or could not be unpacked; nothing of it is left.
+        """
+        told, report = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            with anyio.CancelScope(shield=True):  # the process is on its way, whoever waits for it
+                done = await self._launcher.unpack_layer(name, archive, report, limit, digest)
+                if not done:
+                    await self._launcher.remove_layer(name)
+            with contextlib.suppress(BlockingIOError):
+                said = os.read(told, MAX_ERROR_TEXT).decode(errors="replace")
+                if done:
+                    return int(said)
+                raise HostError(said)
+            raise HostError("it could not be unpacked")
+        finally:
+            os.close(told)
+            os.close(report)
+
+    def tool(self, module: str, *arguments: str) -> tuple[str, ...]:
+        """The command line of a module of `standalone` inside sandboxes, for their root."""
+        return (*self._command[:-1], f"from standalone.{module} import main; main()", *arguments)
 
     def layer(self, name: str) -> Path:
         """Where a layer lies."""

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import anyio
@@ -28,6 +28,7 @@ START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from standalone.launch
 START_SECONDS = 60
 END_SECONDS = 20
 MAX_EVENT = 64 << 10
+Right = tuple[int, int, "array.array[int]"]
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -54,8 +55,10 @@ class LaunchRequest:
     max_pids: int
     max_data: int
     shm_bytes: int
+    disk_bytes: int
     resolv_conf: str
     network: WantedNetwork | None
+    mounts: list[tuple[str, str]] = field(default_factory=list)
 
 
 class LauncherClient:
@@ -79,6 +82,8 @@ class LauncherClient:
         self._gone: dict[str, asyncio.Future[bool]] = {}
         self._layers: dict[str, asyncio.Future[bool]] = {}
         self._control: socket.socket | None = None
+        #: Only one at a time may wait until the launcher takes more.
+        self._sending = anyio.Lock(fast_acquire=True)
         self._process: subprocess.Popen[bytes] | None = None
         self.owners_shown = False
         self.no_network = ""
@@ -148,8 +153,7 @@ class LauncherClient:
 
     async def launch(self, request: LaunchRequest, link: int, stderr: int) -> None:
         """Ask for a sandbox whose guest speaks on one descriptor and whose errors go to the other."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [link, stderr]))]
-        await self._send({"op": "launch", **asdict(request)}, rights)
+        await self._send({"op": "launch", **asdict(request)}, _rights(link, stderr))
 
     async def set_network(self, sandbox_id: str, network: WantedNetwork | None) -> None:
         """Ask for another network, or for none; the answer is an event."""
@@ -173,14 +177,23 @@ class LauncherClient:
         """Copy what a sandbox has written; return whether that succeeded."""
         return await self._layer_done({"op": "copy_layer", "id": name, "sandbox": sandbox_id})
 
+    async def unpack_layer(self, name: str, archive: int, report: int, limit: int, digest: str) -> bool:
+        """Make a layer of an archive; return whether that succeeded, or write why not to a descriptor."""
+        message: dict[str, object] = {"op": "unpack_layer", "id": name, "limit": limit, "digest": digest}
+        return await self._layer_done(message, _rights(archive, report))
+
     async def remove_layer(self, name: str) -> bool:
         """Remove such a copy; return whether it is gone."""
         return await self._layer_done({"op": "remove_layer", "id": name})
 
-    async def _layer_done(self, message: dict[str, object]) -> bool:
+    async def serve_volumes(self, link: int) -> None:
+        """Ask for a process that serves the content of volumes on a link."""
+        await self._send({"op": "volumes"}, _rights(link))
+
+    async def _layer_done(self, message: dict[str, object], rights: Sequence[Right] = ()) -> bool:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._layers[str(message["id"])] = future
-        await self._send(message, [])
+        await self._send(message, rights)
         return await asyncio.shield(future)
 
     async def close(self) -> None:
@@ -197,19 +210,20 @@ class LauncherClient:
                 process.kill()
                 process.wait()
 
-    async def _send(self, message: dict[str, object], rights: list[tuple[int, int, array.array[int]]]) -> None:
+    async def _send(self, message: dict[str, object], rights: Sequence[Right]) -> None:
         data = json.dumps(message).encode()
-        while True:
-            if self._control is None:
-                raise HostError("the launcher of sandboxes is gone")
-            try:
-                self._control.sendmsg([data], rights)
-            except BlockingIOError:
-                await anyio.wait_writable(self._control)
-            except OSError as error:
-                raise HostError(f"the launcher of sandboxes cannot be reached: {error.strerror}") from error
-            else:
-                return
+        async with self._sending:
+            while True:
+                if self._control is None:
+                    raise HostError("the launcher of sandboxes is gone")
+                try:
+                    self._control.sendmsg([data], rights)
+                except BlockingIOError:
+                    await anyio.wait_writable(self._control)
+                except OSError as error:
+                    raise HostError(f"the launcher of sandboxes cannot be reached: {error.strerror}") from error
+                else:
+                    return
 
     def _readable(self) -> None:
         assert self._control is not None
@@ -241,6 +255,10 @@ class LauncherClient:
             if not future.done():
                 future.set_result(False)
         self._on_lost()
+
+
+def _rights(*fds: int) -> list[Right]:
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
 
 
 def _start_process(arguments: list[str], control: int, log: Path) -> subprocess.Popen[bytes]:

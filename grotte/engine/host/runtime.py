@@ -21,11 +21,13 @@ from .spec import HostError
 
 STANDALONE = Path(__file__).parent / "standalone"
 PROBE_SECONDS = 30
-START = "from standalone.guest import main; main()"
+# Nothing that is imported is garbage: looking for some would be a tenth of the time in which the guest starts.
+START = "import gc; gc.disable(); from standalone.guest import main; gc.enable(); main()"
 # Codecs are looked up by name when they are first used, which is too late inside.
 PROBE = """
 import sys; sys.path.insert(0, sys.argv[1])
-import encodings.ascii, encodings.latin_1, encodings.utf_8, traceback, standalone.guest, json, os
+import encodings.ascii, encodings.latin_1, encodings.utf_8, traceback, standalone.guest, standalone.sudo, json, os
+import standalone.copying, standalone.provision
 specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
 modules = [spec.origin for spec in specs if spec is not None and spec.has_location]
 maps = sorted({l.split(None, 5)[5].strip() for l in open("/proc/self/maps") if l.count("/")})
@@ -51,7 +53,8 @@ def build(directory: Path, mount_point: str) -> tuple[Path, list[str]]:
     prefix, stdlib = str(found["prefix"]), str(found["stdlib"])
     loader = interpreter_of(str(found["exe"]))
     files = dict(_module_targets(found["modules"], prefix, stdlib))
-    files |= {path: f"libs/{os.path.basename(path)}" for path in found["maps"] if _is_library(path, files)}
+    libraries = [path for path in found["maps"] if _is_library(path, files)]
+    files |= {name: f"libs/{os.path.basename(name)}" for path in libraries for name in _names_of(path)}
     files |= {str(found["exe"]): "bin/python", loader: "loader"}
     target = directory / _key(files)
     if not target.exists():
@@ -86,6 +89,13 @@ def _module_targets(modules: list[str], prefix: str, stdlib: str) -> list[tuple[
 
 def _is_library(path: str, modules: dict[str, str]) -> bool:
     return ".so" in os.path.basename(path) and path not in modules and os.path.isfile(path)
+
+
+def _names_of(library: str) -> list[str]:
+    """Return a library with the links to it beside it: it is looked for by one of them."""
+    directory, name = os.path.split(library)
+    beside = [f"{directory}/{other}" for other in os.listdir(directory) if other.startswith(name.partition(".so")[0])]
+    return [library, *(path for path in beside if os.path.realpath(path) == os.path.realpath(library))]
 
 
 def interpreter_of(executable: str) -> str:

@@ -39,11 +39,13 @@ class Limits:
         memory_bytes: Memory of all its processes, page cache and tmpfs included.
         cpus: Processors, 0.5 for half of one.
         pids: Processes and threads.
+        disk_bytes: What it may write, with all that it has written; 0 for as much as the host's disk takes.
     """
 
     memory_bytes: int = 1024 * MIB
     cpus: float = 2.0
     pids: int = 1024
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,13 @@ class Egress:
     deny: tuple[str, ...] = ()
 
 
+class Mount(NamedTuple):
+    """A volume and the absolute path at which a sandbox has it."""
+
+    volume: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """A sandbox to launch.
@@ -74,6 +83,7 @@ class SandboxSpec:
         limits: What it may use.
         egress: What it may reach; None for no network at all.
         on_kept_files: Whether it goes on with the files of an earlier one of its id, which stay if it cannot start.
+        mounts: Volumes that it shares with others.
     """
 
     sandbox_id: str
@@ -83,6 +93,7 @@ class SandboxSpec:
     on_host_usr: bool = True
     egress: Egress | None = None
     on_kept_files: bool = False
+    mounts: tuple[Mount, ...] = ()
 
 
 class TerminalSize(NamedTuple):

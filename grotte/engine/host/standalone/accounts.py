@@ -7,6 +7,8 @@ import os
 from .wire import RefusedError
 
 MAX_FILE = 1 << 20
+NO_ID, MAX_DIGITS = 2**32 - 1, 10
+ADMINISTRATORS = ("sudo", "wheel", "admin")
 
 
 class Account:
@@ -29,7 +31,7 @@ class Accounts:
         self._cache: dict[str, tuple[tuple[int, int], list[list[str]]]] = {}
 
     def user(self, name: str) -> Account:
-        """Return a user by name.
+        """Return a user by name, or by a number that need not have one; root is there even where no file says so.
 
         Raises:
             RefusedError: There is no such user.
@@ -37,7 +39,34 @@ class Accounts:
         for fields in self._lines("/etc/passwd", 6):
             if fields[0] == name and name:
                 return Account(name, int(fields[2]), int(fields[3]), fields[5] or "/")
+        if name == "root":
+            return Account(name, 0, 0, "/root")
+        if name.isascii() and name.isdigit() and len(name) <= MAX_DIGITS and int(name) < NO_ID:
+            return self.by_id(int(name))
         raise RefusedError("unauthenticated", f"invalid username: '{name}'")
+
+    def by_id(self, uid: int) -> Account:
+        """Return a user by id, which need not have a name."""
+        name = self.user_name(uid)
+        return self.user(name) if name != str(uid) else Account(name, uid, uid, "/")
+
+    def group_id(self, group: str) -> int:
+        """Return a group's id by its name, or by its number after ``#``.
+
+        Raises:
+            RefusedError: There is no such group.
+        """
+        for fields in self._lines("/etc/group", 3):
+            if group in (fields[0], f"#{fields[2]}"):
+                return int(fields[2])
+        raise RefusedError("not_found", f"unknown group {group}")
+
+    def may_become_root(self, uid: int) -> bool:
+        """Whether ``sudo`` works for a user: root, the default user, and the members of the groups made for that."""
+        name = self.user_name(uid)
+        if uid == 0 or name == "user":
+            return True
+        return any(f[0] in ADMINISTRATORS and name in f[3].split(",") for f in self._lines("/etc/group", 4))
 
     def groups(self, account: Account) -> list[int]:
         """Return the ids of all groups of a user."""

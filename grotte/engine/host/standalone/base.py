@@ -4,120 +4,86 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from . import trees
+from . import packages, trees
+from .base_texts import DIRECTORIES, ETC, SHADOW, TEXTS, USER_ID
 from .namespaces import DATA, HOST_USR, IdMap, fork_mapped
 
-USER_ID = 1000
 BASE = f"{DATA}/host/base"
+TOOLS = f"{DATA}/host/tools"  # what lies over images that bring everything else
+SUDO = "import gc; gc.disable(); from standalone.sudo import main; main()"
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 NOT_COPIED = shutil.ignore_patterns("modules", "firmware")
 COPY_LIMIT = 8 << 20
 SCANNERS = 8
 SPREAD_DEPTH = 2
 
-# Of the host's /etc only what programs under /usr need and what says nothing about the host or its people.
-ETC = (
-    "alternatives", "ca-certificates.conf", "ssl/certs", "ssl/openssl.cnf", "ssl/cert.pem", "pki/tls/certs",
-    "pki/tls/cert.pem", "pki/tls/openssl.cnf", "pki/ca-trust/extracted", "crypto-policies", "ld.so.cache",
-    "ld.so.conf", "ld.so.conf.d", "ld-musl-x86_64.path", "ld-musl-aarch64.path", "os-release",
-    "debian_version", "alpine-release", "redhat-release", "lsb-release", "localtime", "mime.types",
-    "protocols", "services", "rpc", "magic", "inputrc", "bash.bashrc", "bashrc", "gai.conf", "host.conf",
-    "locale.alias", "locale.conf", "terminfo", "perl", "fonts", "python3", "python3.11", "python3.12",
-    "python3.13", "vim", "nanorc", "java-17-openjdk", "java-21-openjdk",
-)  # fmt: skip
-
-ACCOUNTS = """\
-root:x:0:0:root:/root:/bin/bash
-daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
-bin:x:2:2:bin:/bin:/usr/sbin/nologin
-sys:x:3:3:sys:/dev:/usr/sbin/nologin
-mail:x:8:8:mail:/var/mail:/usr/sbin/nologin
-www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
-_apt:x:42:65534::/nonexistent:/usr/sbin/nologin
-nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
-user:x:1000:1000:user:/home/user:/bin/bash
-"""
-GROUP = """\
-root:x:0:
-daemon:x:1:
-bin:x:2:
-sys:x:3:
-adm:x:4:
-tty:x:5:
-disk:x:6:
-mail:x:8:
-utmp:x:43:
-shadow:x:42:
-sudo:x:27:user
-audio:x:29:
-video:x:44:
-staff:x:50:
-users:x:100:
-nogroup:x:65534:
-user:x:1000:
-"""
-# Only inside: without passwords nothing can log in, and nothing listens.
-SHADOW = "root::19000:0:99999:7:::\nuser::19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n"
-NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
-PROFILE = """\
-: "${PATH:=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}"
-export PATH
-if [ "${PS1-}" ] && [ -n "${BASH_VERSION-}" ] && [ -r /etc/bash.bashrc ]; then . /etc/bash.bashrc; fi
-for script in /etc/profile.d/*.sh; do
-  if [ -r "$script" ]; then . "$script"; fi
-done
-unset script
-"""
-DOT_PROFILE = 'if [ -n "${BASH_VERSION-}" ] && [ -r "$HOME/.bashrc" ]; then . "$HOME/.bashrc"; fi\n'
-TEXTS = {
-    "etc/passwd": ACCOUNTS,
-    "etc/group": GROUP,
-    "etc/nsswitch.conf": NSSWITCH,
-    "etc/profile": PROFILE,
-    "etc/shells": "/bin/sh\n/bin/bash\n",
-    "etc/resolv.conf": "",
-    "etc/fstab": "",
-    "etc/environment": "",
-    "root/.profile": DOT_PROFILE,
-    "home/user/.profile": DOT_PROFILE,
-    "root/.bashrc": "",
-    "home/user/.bashrc": "",
+# Directories that exist in the layer can be written to even where the host's own belong to nobody inside: then
+# packages can be added to all but the deepest.
+LOCAL_DEPTH, USR_DEPTH = 3, 6
+LOCAL = ("local", "local/bin", "local/etc", "local/include", "local/lib", "local/sbin", "local/share")
+LOCAL_PACKAGES = re.compile(r"local/(lib/[^/]+|lib/[^/]+/[^/]+-packages|lib/node_modules|share/[^/]+)")
+LINKS = {
+    "var/run": "/run",
+    "var/lock": "/run",
+    "etc/mtab": "/proc/self/mounts",
+    "etc/localtime": "/usr/share/zoneinfo/Etc/UTC",
 }
-DIRECTORIES = {
-    "dev": 0o755, "etc": 0o755, "etc/profile.d": 0o755, "home": 0o755, "home/user": 0o755, "media": 0o755,
-    "mnt": 0o755, "opt": 0o755, "proc": 0o555, "root": 0o700, "run": 0o755, "srv": 0o755, "sys": 0o555,
-    "tmp": 0o1777, "usr": 0o755, "var": 0o755, "var/cache": 0o755, "var/lib": 0o755, "var/log": 0o755,
-    "var/mail": 0o755, "var/opt": 0o755, "var/spool": 0o755, "var/tmp": 0o1777,
-}  # fmt: skip
-# Directories that exist in the layer can be written to even where the host's own belong to nobody inside.
-WRITABLE_USR = ("", "bin", "local", "local/bin", "local/etc", "local/include", "local/lib", "local/sbin", "local/share")
-LINKS = {"var/run": "/run", "var/lock": "/run", "etc/mtab": "/proc/self/mounts"}
 
 
-def build(ids: IdMap) -> None:
-    """Generate the layer afresh, as root of a sandbox's user namespace, so that its files belong there.
+def build(ids: IdMap, command: list[str]) -> None:
+    """Generate the layers afresh, as root of a sandbox's user namespace, so that their files belong there.
+
+    Args:
+        ids: The map of that namespace.
+        command: What starts the guest, and with another last word its ``sudo``.
 
     Raises:
-        RuntimeError: It could not be generated.
+        RuntimeError: They could not be generated.
     """
-    pid = fork_mapped(ids, ids.owner(0), lambda: None, lambda: _build(ids.privileged))
+    pid = fork_mapped(ids, ids.owner(0), lambda: None, lambda: _build(ids.privileged, command))
     if os.waitpid(pid, 0)[1] != 0:
         raise RuntimeError("the layers of template base could not be generated")
 
 
-def _build(privileged: bool) -> None:
+def remove() -> None:
+    """Remove the layers; their files belong to users of sandboxes."""
+    for layer in (BASE, TOOLS):
+        trees.remove(layer)
+
+
+def _build(privileged: bool, command: list[str]) -> None:
     os.umask(0o022)
-    trees.remove(BASE)
+    remove()
     os.makedirs(f"{BASE}/fs")
+    for place in (f"{BASE}/usr", f"{TOOLS}/fs/usr"):
+        _write_sudo(place, command)
     _make_root(f"{BASE}/fs")
+    packages_known = _apart(lambda: packages.copy(f"{BASE}/fs"))
     for name in ETC:
         _copy_public(f"/etc/{name}", f"{BASE}/fs/etc/{name}")
     _copy_top_level(f"{BASE}/fs")
     _make_usr(f"{BASE}/usr", privileged)
+    if os.waitpid(packages_known, 0)[1] != 0:
+        raise OSError("what is installed could not be copied")
+
+
+def _apart(run: Callable[[], None]) -> int:
+    """Run something in a process of its own; it succeeds if it returns."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            run()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
 
 
 def _make_root(root: str) -> None:
@@ -132,6 +98,14 @@ def _make_root(root: str) -> None:
         os.symlink(target, f"{root}/{name}")
     for name in ("", "/.profile", "/.bashrc"):
         os.chown(f"{root}/home/user{name}", USER_ID, USER_ID)
+
+
+def _write_sudo(usr: str, command: list[str]) -> None:
+    """In both places where it is looked for: the image's own, or the host's, gains nothing by its setuid bit."""
+    for directory in ("bin", "local/bin"):
+        os.makedirs(f"{usr}/{directory}")
+        _write(f"{usr}/{directory}/sudo", f'#!/bin/sh\nexec {shlex.join([*command[:-1], SUDO])} "$@"\n')
+        os.chmod(f"{usr}/{directory}/sudo", 0o755)  # noqa: S103 - for everybody inside
 
 
 def _write(path: str, text: str) -> None:
@@ -167,15 +141,32 @@ def _copy_top_level(root: str) -> None:
 
 
 def _make_usr(layer: str, privileged: bool) -> None:
-    for name in WRITABLE_USR:
-        if name in ("", "bin") or not privileged or not os.path.isdir(f"{HOST_USR}/{name}"):
+    for name in directories(HOST_USR, LOCAL_DEPTH if privileged else USR_DEPTH):
+        ours = name in LOCAL or LOCAL_PACKAGES.fullmatch(name)
+        if ours or not privileged:
             os.makedirs(f"{layer}/{name}", exist_ok=True)
+    for name in LOCAL:
+        os.makedirs(f"{layer}/{name}", exist_ok=True)
+    for name in directories(f"{layer}/local", LOCAL_DEPTH):
+        os.chmod(f"{layer}/local/{name}", 0o777)  # noqa: S103 - what is local is the user's
+    os.chmod(f"{layer}/local", 0o777)  # noqa: S103
     if not os.path.lexists(f"{HOST_USR}/bin/python"):
         os.symlink("python3", f"{layer}/bin/python")
     if privileged:
         for name in private_entries(HOST_USR):
             os.makedirs(os.path.dirname(f"{layer}/{name}"), exist_ok=True)
             os.mknod(f"{layer}/{name}", stat.S_IFCHR, os.makedev(0, 0))  # overlayfs: "there is no such file"
+
+
+def directories(root: str, depth: int) -> Iterator[str]:
+    """Yield the directories that everybody may read, relative to the root, each before those in it."""
+    with os.scandir(root) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for name in names:
+        if _mode(f"{root}/{name}") & 0o005 == 0o005:
+            yield name
+            if depth > 1:
+                yield from (f"{name}/{below}" for below in directories(f"{root}/{name}", depth - 1))
 
 
 def private_entries(root: str) -> Iterator[str]:
@@ -202,20 +193,17 @@ def private_entries(root: str) -> Iterator[str]:
 def _scan_apart(root: str, pending: list[str]) -> tuple[int, int]:
     """Scan trees in a process of its own; return its pid and where it writes what it found."""
     read, write = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(write)
-        return pid, read
-    status = 1
-    try:
+
+    def scan() -> None:
         found: list[str] = []
         while pending:
             _scan(root, pending.pop(), pending, found)
         with open(write, "wb") as file:
             file.write(b"\0".join(map(os.fsencode, found)))
-        status = 0
-    finally:
-        os._exit(status)
+
+    pid = _apart(scan)
+    os.close(write)
+    return pid, read
 
 
 def _scan(root: str, directory: str, directories: list[str], found: list[str]) -> None:

@@ -38,7 +38,9 @@ class Launch(TypedDict):
     max_pids: int
     max_data: int
     shm_bytes: int
+    disk_bytes: int
     resolv_conf: str
+    mounts: list[list[str]]
     network: WantedNetwork | None
 
 

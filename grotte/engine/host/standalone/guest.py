@@ -16,10 +16,12 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from . import syscalls
+from . import syscalls, usage
 from .accounts import Account, Accounts
+from .elevations import Elevations
 from .files import Files
-from .processes import Processes
+from .processes import Processes, reap
+from .stopping import Stopper
 from .terminals import Terminals, read_size
 from .watches import Watches
 from .wire import Json, RefusedError, Wire, close_all
@@ -29,7 +31,7 @@ FILE_THREADS = 4
 
 FILE_OPERATIONS = frozenset(
     {"stat", "list_dir", "make_dir", "move", "remove", "open_read", "open_write", "commit", "abort"}
-    | {"watch", "take_events", "unwatch"}
+    | {"watch", "take_events", "unwatch", "stop_all", "go_on"}
 )
 
 Answer = tuple[object, list[int]]
@@ -44,7 +46,9 @@ class Guest:
         self._poller = select.poll()
         self._terminals = Terminals(self._poller)
         self._processes = Processes(self._accounts, self._terminals)
+        self._elevations = Elevations(self._poller, self._accounts, self._processes.families)
         self._files = Files(self._accounts)
+        self._stopper = Stopper()
         self._watches = Watches(self._accounts, lambda number: wire.send({"event": "watch", "watch": number}))
         self._jobs: queue.SimpleQueue[Json] = queue.SimpleQueue()
         for _ in range(FILE_THREADS):  # now: a full sandbox has no room for another thread
@@ -61,9 +65,16 @@ class Guest:
                     self._handle(request, fds)
             if wake in ready:
                 os.read(wake, 4096)
-                for pid, status in self._processes.reap():
-                    self._wire.send({"event": "exit", "pid": pid, "status": status})
+                self._bury()
             self._terminals.serve(ready)
+            self._elevations.serve(ready)
+
+    def _bury(self) -> None:
+        for pid, status in reap():
+            if self._processes.ended(pid):
+                self._wire.send({"event": "exit", "pid": pid, "status": status})
+            else:
+                self._elevations.ended(pid, status)
 
     def _handle(self, request: Json, fds: list[int]) -> None:
         if request["op"] in FILE_OPERATIONS:
@@ -108,6 +119,8 @@ class Guest:
             case "user":
                 account = self._accounts.user(str(request["name"]))
                 return {"name": account.name, "uid": account.uid, "gid": account.gid, "home": account.home}
+            case "usage":
+                return usage.add_up()
         raise RefusedError("unimplemented", f"unknown operation {request['op']}")
 
     def _file_operation(self, request: Json) -> Answer:
@@ -140,6 +153,10 @@ class Guest:
                 return self._files.commit(_int(request["token"]))
             case "abort":
                 self._files.abort(_int(request["token"]))
+            case "stop_all":
+                self._stopper.stop_all()
+            case "go_on":
+                self._stopper.go_on()
             case _:
                 return self._watch_operation(request, path, account)
         return {}
@@ -178,6 +195,7 @@ def main() -> None:
     """Become the sandbox's first process; never returns while the engine lives."""
     # Not readable through /proc by anybody inside, its memory, descriptors and environment included.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.drop_other_capabilities()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)

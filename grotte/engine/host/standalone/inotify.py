@@ -9,7 +9,6 @@ import os
 import struct
 import termios
 from collections.abc import Iterator
-from typing import NamedTuple
 
 MODIFY = 0x2
 ATTRIB = 0x4
@@ -35,13 +34,16 @@ NETWORK_FILE_SYSTEMS = frozenset({0x6969, 0xFF534D42, 0x517B, 0xFE534D42, 0x6573
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class RawEvent(NamedTuple):
+class RawEvent:
     """One event: on which watch, what, which rename it is half of, and the name in the watched directory."""
 
-    watch: int
-    mask: int
-    cookie: int
-    name: str
+    __slots__ = ("cookie", "mask", "name", "watch")  # importing typing takes longer than the rest of this module
+
+    def __init__(self, watch: int, mask: int, cookie: int, name: str) -> None:
+        self.watch = watch
+        self.mask = mask
+        self.cookie = cookie
+        self.name = name
 
 
 class Inotify:

@@ -18,7 +18,7 @@ import sys
 import time
 from typing import cast
 
-from . import base, network, sandbox, syscalls, trees
+from . import base, disks, network, sandbox, syscalls, trees, volumes
 from .children import Child, Config, Launch, WantedNetwork, kill_child, order_of, parent_of, read_info
 from .layers import Layers
 from .namespaces import DATA, IDS, ROOT_BASE, IdMap, fork_mapped, prepare_stage
@@ -40,10 +40,11 @@ class Launcher:
         self._removers: dict[int, str] = {}
         self._removed: dict[str, bool] = {}
         self._layers = Layers(ids, self._tell_layer, self._leave)
+        self._keepers = volumes.Keepers(ids, self._leave)
         self._slot = 0
-        self._networks = network.Networks(config["pasta"], self._tell_network, self._network_closed)
-        self._changes = network.watch_host()
         self._poller = select.poll()
+        self._networks = network.Networks(self._poller, config["pasta"], self._tell_network, self._network_closed)
+        self._changes = network.watch_host()
 
     def serve(self) -> None:
         """Serve until the engine is gone; then leave nothing alive."""
@@ -59,6 +60,7 @@ class Launcher:
                 if wake_read in ready and signal.SIGTERM in os.read(wake_read, 4096):
                     return
                 self._reap()
+                self._networks.serve(ready)
                 for sandbox_id, child in self._children.items():
                     if child.info in ready:
                         self._meet(sandbox_id, child)
@@ -107,6 +109,7 @@ class Launcher:
         """In a forked process: be the launcher no more."""
         signal.set_wakeup_fd(-1)
         self._control.close()
+        self._networks.forget()
 
     def _tell_network(self, sandbox_id: str, done: bool, reason: str) -> None:
         self._send({"event": "network", "id": sandbox_id, "clean": done, "reason": reason})
@@ -127,8 +130,12 @@ class Launcher:
                 self._kill(message["id"], keep=message["keep"])
             elif message["op"] == "copy_layer":
                 self._layers.copy(message["sandbox"], message["id"])
+            elif message["op"] == "unpack_layer":
+                self._layers.unpack(message["id"], fds[0], fds[1], message["limit"], message["digest"])
             elif message["op"] == "remove_layer":
                 self._layers.remove(message["id"])
+            elif message["op"] == "volumes":
+                self._keepers.start(fds[0])
             elif message["op"] == "network":
                 self._set_network(message["id"], message["network"])
         finally:
@@ -150,7 +157,9 @@ class Launcher:
             max_pids=request["max_pids"],
             max_data=request["max_data"],
             shm_bytes=request["shm_bytes"],
+            disk_bytes=request["disk_bytes"],
             resolv_conf=request["resolv_conf"],
+            mounts=request["mounts"],
             bwrap=self._bwrap,
             command=self._config["command"],
         )
@@ -161,6 +170,7 @@ class Launcher:
 
         def prepare() -> None:
             signal.set_wakeup_fd(-1)
+            self._networks.forget()
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             sandbox.prepare(plan, link, stderr, info_write)
@@ -183,15 +193,17 @@ class Launcher:
 
     def _remove(self, sandbox_id: str) -> None:
         """Remove the files in a process of its own: a hostile tree may take long, and others wait here."""
-        if self._children[sandbox_id].keep:
+        keep = self._children[sandbox_id].keep
+        if keep and disks.home_of(sandbox_id) == disks.place_of(sandbox_id):
             self._files_done(sandbox_id, clean=True)
             return
         pid = os.fork()
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            self._control.close()
+            self._leave()
             try:
-                trees.remove(f"{DATA}/host/sandboxes/{sandbox_id}")
+                disks.detach(sandbox_id)
+                if not keep:
+                    trees.remove(disks.place_of(sandbox_id))
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -209,7 +221,7 @@ class Launcher:
                 sandbox_id = self._removers.pop(pid)
                 self._files_done(sandbox_id, clean=status == 0)
                 continue
-            if self._networks.reaped(pid, status) or self._layers.reaped(pid, status):
+            if self._networks.reaped(pid, status) or self._layers.reaped(pid, status) or self._keepers.reaped(pid):
                 continue
             for sandbox_id, child in self._children.items():
                 if child.pid == pid and child.alive:
@@ -236,7 +248,7 @@ class Launcher:
         All other children are known, so one that is not can only be a sandbox's first process.
         """
         known = {child.pid for child in self._children.values()} | set(self._removers)
-        known |= self._networks.pids | self._layers.pids | {self._helper}
+        known |= self._networks.pids | self._layers.pids | self._keepers.pids | {self._helper}
         for pid in child_pids() - known:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
@@ -244,6 +256,7 @@ class Launcher:
 
     def _end(self) -> None:
         self._layers.end()
+        self._keepers.end()
         living = [child for child in self._children.values() if child.alive]
         for sandbox_id in list(self._children):
             self._networks.close(sandbox_id)
@@ -259,6 +272,9 @@ class Launcher:
         for child in living:
             remove_cgroups(child.cgroups)
         remove_cgroups(self._config["cgroup_homes"])  # an engine that was killed could not
+        if not self._ids.privileged:  # who runs the engine could not remove it
+            with contextlib.suppress(OSError):
+                base.remove()
 
 
 def child_pids() -> set[int]:
@@ -324,7 +340,7 @@ def main() -> None:
     try:
         bwrap = os.open(config["bwrap"], os.O_PATH | os.O_CLOEXEC)
         owners_shown = prepare_stage(config["data_dir"], config["runtime_dir"], ids)
-        base.build(ids)
+        base.build(ids, config["command"])
         helper = remove_leftovers(config["keep"])
         network.open_tun()
         no_network = network.probe(config["pasta"])

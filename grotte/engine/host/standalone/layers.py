@@ -1,4 +1,4 @@
-"""Copies of what sandboxes wrote, as layers for others: made and removed in processes of their own."""
+"""Copies of what sandboxes wrote, and layers of images: made and removed in processes of their own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import shutil
 import signal
 from collections.abc import Callable
 
-from . import trees
+from . import disks, trees, unpack
 from .namespaces import DATA, IdMap, fork_mapped
 
 Told = Callable[[str, bool], None]
+MAX_REPORT = 4096
 
 
 class Layers:
@@ -37,7 +38,7 @@ class Layers:
 
     def copy(self, sandbox_id: str, name: str) -> None:
         """Make a layer of what a sandbox has written so far; it should not be writing now."""
-        source, target = f"{DATA}/host/sandboxes/{sandbox_id}", _path(f"{name}.new")
+        source, target = disks.home_of(sandbox_id), _path(f"{name}.new")
         program = shutil.which("cp", path="/usr/bin:/bin") or "cp"
         arguments = ["cp", "-a", "--reflink=auto", "--", f"{source}/fs", f"{source}/usr", target]
 
@@ -45,6 +46,23 @@ class Layers:
             os.umask(0o022)
             os.mkdir(target)
             os.execve(program, arguments, {"LC_ALL": "C"})  # noqa: S606 - no shell is what we want
+
+        def prepare() -> None:
+            self._reset()
+            disks.attach(sandbox_id, 0)  # of one that does not run; it is unmounted when that goes
+
+        self._copying[fork_mapped(self._ids, self._ids.owner(0), prepare, inside)] = name
+
+    def unpack(self, name: str, archive: int, report: int, limit: int, digest: str) -> None:
+        """Make a layer of an archive; what is wrong with it is written to `report`. See `unpack.enter_and_unpack`."""
+        target = _path(f"{name}.new")
+
+        def inside() -> None:
+            try:
+                os.write(report, b"%d" % unpack.enter_and_unpack(target, archive, limit, digest))
+            except Exception as error:
+                os.write(report, (str(error) or type(error).__name__).encode(errors="replace")[:MAX_REPORT])
+                raise
 
         self._copying[fork_mapped(self._ids, self._ids.owner(0), self._reset, inside)] = name
 

@@ -15,11 +15,17 @@ DATA = f"{STAGE}/data"
 HOST_USR = f"{STAGE}/usr"
 RUNTIME = f"{STAGE}/runtime"
 ROOT = f"{STAGE}/root"
+TERMINALS = f"{STAGE}/pts"
 
 IDS = 65536
 ROOT_BASE = 0x70000000  # above the subuid ranges of shadow and the container ranges of systemd
 OWNER_BASE = ROOT_BASE + IDS
 HANDSHAKE_MS = 10_000
+
+
+def mark_of(data_dir: str | os.PathLike[str]) -> str:
+    """Return what the mounts of an engine's sandboxes are called; it says nothing about the host to those inside."""
+    return f"grotte-{os.stat(data_dir).st_ino:x}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def prepare_stage(data_dir: str, runtime_dir: str, ids: IdMap) -> bool:
     shown, usr = clone_usr(ids)
     data, runtime = (os.open(path, os.O_PATH) for path in (data_dir, runtime_dir))
     syscalls.mount("stage", STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755,size=512m")
-    for directory in (DATA, HOST_USR, ROOT):
+    for directory in (DATA, HOST_USR, ROOT, TERMINALS):
         os.mkdir(directory)
     syscalls.mount(f"/proc/self/fd/{data}", DATA, flags=syscalls.MS_BIND)
     shutil.copytree(f"/proc/self/fd/{runtime}", RUNTIME)

@@ -1,37 +1,31 @@
 """A sandbox's way out: pasta, which carries its packets by ordinary sockets of the host, and the filter before it.
 
-Two processes of the launcher work on it. The keeper enters the sandbox's network namespace, sets the filter and waits
-until there is a way out; pasta starts once the filter stands. Pasta speaks with untrusted packets, so it runs as the
+Processes of the launcher work on it. The keeper enters the sandbox's network namespace, sets the filter and makes the
+interface. The first packet that wants to leave starts pasta. That speaks with untrusted packets, so it runs as the
 nameless user that owns the sandbox's user namespace, with rights in there and nowhere else, and ends with the launcher.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
 import socket
-import struct
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from . import netfilter, syscalls
-from .namespaces import Gate
+from . import netfilter, syscalls, taps
+from .taps import INTERFACE, TUN, TUN_DEVICE
 
-ADDRESS, PREFIX, GATEWAY, FORWARDER = "10.0.2.100", "24", "10.0.2.2", "10.0.2.3"
-INTERFACE = "eth0"
-UP_SECONDS = 10
+ADDRESS, MASK, GATEWAY, FORWARDER = "10.0.2.100", "255.255.255.0", "10.0.2.2", "10.0.2.3"
+#: Another process may still be on its way to let go of an interface that it inherited.
+TRIES = 10
 NOISE = ("Failed to send", "won't quit once netns is gone")
 MAX_REASON = 16 << 10
-RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
-SIOCGIFFLAGS, IFF_UP = 0x8913, 1
-RTM_NEWROUTE = 24
+RTMGRP_IPV4_IFADDR = 0x10
 # Whether it is as was asked for, and the reason if it is not.
 Answer = tuple[bool, str]
-TUN, TUN_DEVICE = "/dev/net/tun", (10, 200)
 
 
 @dataclass(frozen=True)
@@ -55,23 +49,38 @@ class Link:
 
     Attributes:
         first: The first process inside.
+        owner: The id that owns its namespaces.
         order: What was asked for last.
         log: Where errors of both processes can be read.
         errors: Where they are written.
+        handover: Where the keeper hands over the interface's other end, until it has.
+        tap: That end, while nobody carries packets, or -1.
         keeper: The process that sets the filter, or 0.
         pasta: The process that carries packets, or 0.
+        sender: The process that sends the first packets again, or 0.
+        tries: How often pasta was started.
         asked: The engine waits to hear.
         stale: What the keeper is setting has been overtaken.
     """
 
     first: int
+    owner: int
     order: Order
     log: int
     errors: int
+    handover: socket.socket | None = None
+    tap: int = -1
     keeper: int = 0
     pasta: int = 0
+    sender: int = 0
+    tries: int = 0
     asked: bool = True
     stale: bool = False
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes at work."""
+        return {self.keeper, self.pasta, self.sender} - {0}
 
 
 @dataclass
@@ -86,12 +95,16 @@ class Networks:
     """The ways out of all sandboxes.
 
     Args:
+        poller: Where the launcher waits.
         pasta: The program, or nothing where there is none.
         tell: Called with a sandbox's id, whether its network is as was asked for, and the reason if it is not.
         closed: Called with a sandbox's id when nothing of its network is left.
     """
 
-    def __init__(self, pasta: str, tell: Callable[[str, bool, str], None], closed: Callable[[str], None]) -> None:
+    def __init__(
+        self, poller: select.poll, pasta: str, tell: Callable[[str, bool, str], None], closed: Callable[[str], None]
+    ) -> None:
+        self._poller = poller
         self._pasta = pasta
         self._tell = tell
         self._closed = closed
@@ -102,8 +115,8 @@ class Networks:
     @property
     def pids(self) -> set[int]:
         """The processes that belong to networks."""
-        living = {pid for link in self._links.values() for pid in (link.keeper, link.pasta) if pid}
-        return living.union(*(ending.pids for ending in self._ending.values()))
+        living = [link.pids for link in self._links.values()]
+        return set[int]().union(*living, *(ending.pids for ending in self._ending.values()))
 
     def open(self, sandbox_id: str, first: int, owner: int, order: Order) -> None:
         """Give a sandbox a way out, or change what it may reach."""
@@ -118,11 +131,10 @@ class Networks:
         log, errors = os.pipe()
         for end in (log, errors):  # pasta never waits for a reader, and what it says is bounded
             os.set_blocking(end, False)
-        link = self._links[sandbox_id] = Link(first, order, log, errors)
-        filtered = Gate()
-        link.pasta = _fork(errors, lambda: self._carry(link, owner, filtered))
-        self._filter(link, filtered)
-        filtered.close()
+        link = self._links[sandbox_id] = Link(first, owner, order, log, errors)
+        link.handover, theirs = socket.socketpair()
+        self._filter(link, theirs)
+        theirs.close()
 
     def close(self, sandbox_id: str, answer: Answer | None = None) -> None:
         """Begin to take the way out of a sandbox away; the engine is told the answer when it is gone.
@@ -133,12 +145,31 @@ class Networks:
         ending = self._ending.setdefault(sandbox_id, Ending())
         ending.answer = answer
         if link is not None:
-            ending.pids |= {pid for pid in (link.keeper, link.pasta) if pid}
+            ending.pids |= link.pids
             for pid in ending.pids:
                 os.kill(pid, signal.SIGKILL)  # it is not reaped yet, so it is this one
+            if answer is not None and link.tries:  # the sandbox goes on, and pasta's end does not remove it
+                ending.pids.add(self._fork(link.errors, lambda: _remove(link.first)))
+            self._let_go(link)
             os.close(link.log)
             os.close(link.errors)
         self._ended(sandbox_id, ending)
+
+    def _let_go(self, link: Link) -> None:
+        """Close what is open of a way out that nobody has used."""
+        if link.handover is not None:
+            link.handover.close()
+        if link.tap >= 0:
+            self._poller.unregister(link.tap)
+            os.close(link.tap)
+
+    def forget(self) -> None:
+        """In a forked process: have nothing to do with interfaces, which would be held as long as it lives."""
+        for link in self._links.values():
+            if link.handover is not None:
+                link.handover.close()
+            if link.tap >= 0:
+                os.close(link.tap)
 
     def is_ending(self, sandbox_id: str) -> bool:
         """Whether something of a sandbox's network is still there, on its way to be gone."""
@@ -162,7 +193,15 @@ class Networks:
         for sandbox_id, link in self._links.items():
             if pid == link.pasta:
                 link.pasta = 0
-                self._fail(sandbox_id, link)
+                if link.sender and link.tries < TRIES and os.WIFEXITED(status):
+                    self._carry(link)
+                else:
+                    self._fail(sandbox_id, link)
+                return True
+            if pid == link.sender:
+                link.sender = 0
+                if status != 0:
+                    self._fail(sandbox_id, link)
                 return True
             if pid == link.keeper:
                 link.keeper = 0
@@ -180,7 +219,13 @@ class Networks:
     def _kept(self, sandbox_id: str, link: Link, status: int) -> None:
         if status != 0:
             self._fail(sandbox_id, link)
-        elif link.stale:
+            return
+        if link.handover is not None:
+            link.tap = socket.recv_fds(link.handover, 1, 1, socket.MSG_CMSG_CLOEXEC)[1][0]
+            link.handover.close()
+            link.handover = None
+            self._poller.register(link.tap, select.POLLIN)
+        if link.stale:
             self._filter(link)
         elif link.asked:
             link.asked = False
@@ -202,20 +247,42 @@ class Networks:
         else:
             self._filter(link)
 
-    def _filter(self, link: Link, filtered: Gate | None = None) -> None:
+    def serve(self, ready: Iterable[int]) -> None:
+        """Start pasta for those of the descriptors that are interfaces from which packets want to leave."""
+        for link in [link for link in self._links.values() if link.tap in ready]:
+            if frames := taps.take(link.tap):
+                self._wake(link, frames)
+
+    def _wake(self, link: Link, frames: list[bytes]) -> None:
+        self._poller.unregister(link.tap)
+        taps.let_go(link.tap)
+        link.tap = -1
+        self._carry(link)
+        link.sender = self._fork(link.errors, lambda: _send_again(link.first, frames))
+
+    def _filter(self, link: Link, handover: socket.socket | None = None) -> None:
         link.stale = False
         resolvers = () if netfilter.EVERYTHING in link.order.deny else link.order.resolvers
         closed = (*self._local, f"{GATEWAY}/32", f"{FORWARDER}/32")  # pasta's own, behind which a host may be
         policy = netfilter.Policy(resolvers, closed, link.order.allow, link.order.deny)
-        link.keeper = _fork(link.errors, lambda: _keep(link.first, policy, filtered))
+        link.keeper = self._fork(link.errors, lambda: _keep(link.first, policy, handover))
 
-    def _carry(self, link: Link, owner: int, filtered: Gate) -> None:
-        if not filtered.wait():
-            return
+    def _fork(self, errors: int, run: Callable[[], None]) -> int:
+        def alone() -> None:
+            self.forget()
+            run()
+
+        return _fork(errors, alone)
+
+    def _carry(self, link: Link) -> None:
+        link.tries += 1
+        link.pasta = self._fork(link.errors, lambda: self._become_pasta(link))
+
+    def _become_pasta(self, link: Link) -> None:
         launcher = os.getppid()
         os.setgroups([])
-        os.setresgid(owner, owner, owner)
-        os.setresuid(owner, owner, owner)
+        os.setresgid(link.owner, link.owner, link.owner)
+        os.setresuid(link.owner, link.owner, link.owner)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # the change of ids took it away
         if os.getppid() != launcher:
             return
@@ -225,7 +292,7 @@ class Networks:
 def arguments(first: int, forward_names: bool) -> list[str]:
     """Return pasta's command line for the namespaces of a process: a way out, no way in, none to the host itself."""
     space = f"/proc/{first}/ns"
-    way = ["--config-net", "-I", INTERFACE, "-a", ADDRESS, "-n", PREFIX, "-g", GATEWAY]
+    way = ["-I", INTERFACE, "-a", ADDRESS, "-n", MASK, "-g", GATEWAY]
     # Only where it is used: answers of the host's resolver seem to come from there, then.
     names = ["--dns-forward", FORWARDER] if forward_names else []
     ports = [word for option in ("-t", "-u", "-T", "-U") for word in (option, "none")]
@@ -269,37 +336,28 @@ def _fork(errors: int, run: Callable[[], None]) -> int:
         os._exit(status)
 
 
-def _keep(first: int, policy: netfilter.Policy, filtered: Gate | None) -> None:
-    """Set the filter of a sandbox; then, if there is no way out yet, wait for it."""
+def _enter(first: int) -> None:
     namespace = os.open(f"/proc/{first}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
-    changes, routes = subscribe(RTMGRP_LINK), subscribe(RTMGRP_IPV4_ROUTE)
+    os.close(namespace)
+
+
+def _keep(first: int, policy: netfilter.Policy, handover: socket.socket | None) -> None:
+    """Set the filter of a sandbox; then, if there is no interface yet, make it, and hand its other end over."""
+    _enter(first)
     netfilter.apply(policy)
-    if filtered is not None:
-        _wait_for_loopback(changes)
-        filtered.open()
-        _wait_for_route(routes)
+    if handover is not None:
+        socket.send_fds(handover, [b"+"], [taps.make(ADDRESS, MASK, GATEWAY)])
 
 
-def _wait_for_loopback(changes: socket.socket) -> None:
-    """Bubblewrap sets it up, and gives up if somebody else did so first, as pasta would."""
-    end = time.monotonic() + UP_SECONDS
-    with socket.socket() as sock:
-        request = struct.pack("16sh22x", b"lo", 0)
-        while not struct.unpack_from("=16sh", fcntl.ioctl(sock, SIOCGIFFLAGS, request))[1] & IFF_UP:
-            if not select.select([changes], [], [], max(end - time.monotonic(), 0))[0]:
-                raise TimeoutError("the loopback interface does not come up")
-            changes.recv(1 << 16)
+def _send_again(first: int, frames: list[bytes]) -> None:
+    _enter(first)
+    taps.send_again(frames)
 
 
-def _wait_for_route(routes: socket.socket) -> None:
-    end = time.monotonic() + UP_SECONDS
-    while (left := end - time.monotonic()) > 0 and select.select([routes], [], [], left)[0]:
-        message = routes.recv(1 << 16)
-        kind, destination_bits = struct.unpack_from("=H", message, 4)[0], message[17]
-        if kind == RTM_NEWROUTE and destination_bits == 0:
-            return
-    raise TimeoutError("there was no way out in time")
+def _remove(first: int) -> None:
+    _enter(first)
+    taps.remove()
 
 
 def subscribe(groups: int) -> socket.socket:

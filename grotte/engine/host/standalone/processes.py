@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from . import terminals
+from . import family, terminals
 from .accounts import Account, Accounts
 from .terminals import Terminal, Terminals
 from .wire import Json, RefusedError
 
-SHELL = "/bin/sh"
+SHELL, BASH = "/bin/sh", "/bin/bash"
 OOM_SCORE = "100"
 
 
@@ -51,7 +49,8 @@ class Processes:
     def __init__(self, accounts: Accounts, on_terminals: Terminals) -> None:
         self._accounts = accounts
         self._terminals = on_terminals
-        self._running: set[int] = set()
+        self._running: dict[int, int] = {}  # the number of each one's family
+        self.families = family.Numbers()
 
     def spawn(self, request: Json, fds: Sequence[int]) -> int:
         """Start a process with the given pipe ends: see `Order`.
@@ -77,9 +76,11 @@ class Processes:
         raise _refusal(last, command[0], cwd)
 
     def _start(self, arguments: list[str], order: Order) -> int:
+        number = self.families.fresh()
+        family.mark_next(number)
         pid = _start_with_pipes(arguments, order) if order.size is None else self._start_on_terminal(arguments, order)
-        self._running.add(pid)
-        _be_killed_before_the_guest(pid)
+        self._running[pid] = number
+        be_killed_before_the_guest(pid)
         return pid
 
     def _start_on_terminal(self, arguments: list[str], order: Order) -> int:
@@ -134,31 +135,28 @@ class Processes:
         return True
 
     def kill_tree(self, pid: int) -> None:
-        """Kill a process with all its descendants, however fast they multiply."""
-        if pid not in self._running:
-            return
-        stopped: set[int] = set()
-        while fresh := descendants(pid) - stopped:
-            for member in fresh:  # stopped first: a parent that sees its child die could start another
-                _signal(member, signal.SIGSTOP)
-            stopped |= fresh
-        for member in stopped:
-            _signal(member, signal.SIGKILL)
+        """Kill a running process with all that came of it, daemons included; see `family.kill`."""
+        if pid in self._running:
+            family.kill(pid, self._running[pid])
 
-    def reap(self) -> list[tuple[int, int]]:
-        """Reap all that have ended; return pid and wait status of those that the engine started."""
-        ended: list[tuple[int, int]] = []
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return ended
-            if pid == 0:
-                return ended
-            if pid in self._running:
-                self._running.discard(pid)
-                self._terminals.end(pid)
-                ended.append((pid, status))
+    def ended(self, pid: int) -> bool:
+        """Take note of the end of a process; tell whether the engine started it."""
+        if not self._running.pop(pid, 0):
+            return False
+        self._terminals.end(pid)
+        return True
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Reap all that have ended; yield pid and wait status of each."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
 
 
 def _start_with_pipes(arguments: list[str], order: Order) -> int:
@@ -180,6 +178,8 @@ def _start_with_pipes(arguments: list[str], order: Order) -> int:
 
 def _attempts(command: list[str]) -> list[list[str]]:
     """Run an executable directly; anything else through the shell, whose exit status and text tell what is wrong."""
+    if command[0] == BASH and not os.path.exists(BASH) and os.path.exists(SHELL):
+        command = [SHELL, *command[1:]]  # what every client runs commands with, and small images do not have
     wrapped = [SHELL, "-c", 'exec "$@"', command[0], *command]
     if not os.path.exists(SHELL):
         return [command]
@@ -213,39 +213,13 @@ def _refusal(error: OSError, command: str, cwd: str) -> RefusedError:
     return RefusedError("invalid_argument", f"{command}: {error.strerror}")
 
 
-def _be_killed_before_the_guest(pid: int) -> None:
+def be_killed_before_the_guest(pid: int) -> None:
+    """When memory is short, a command goes first."""
     try:
         with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
             file.write(OOM_SCORE)
     except OSError:  # it has ended already
         pass
-
-
-def descendants(pid: int) -> set[int]:
-    """Return a process with all its descendants."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (parent := _parent(name)):
-            children.setdefault(parent, []).append(int(name))
-    found, pending = set(), [pid]
-    while pending:
-        member = pending.pop()
-        found.add(member)
-        pending += children.get(member, [])
-    return found
-
-
-def _parent(pid: str) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def _list(value: object) -> list[object]:

@@ -20,12 +20,19 @@ MS_SLAVE = 1 << 19
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 PR_SET_CHILD_SUBREAPER = 36
 
 # The same numbers on x86_64 and aarch64.
 SYS_OPEN_TREE = 428
 SYS_MOVE_MOUNT = 429
+SYS_OPENAT2 = 437
 SYS_MOUNT_SETATTR = 442
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_BENEATH = 0x08
 
 OPEN_TREE_CLONE = 1
 AT_EMPTY_PATH = 0x1000
@@ -51,6 +58,10 @@ class _MountAttr(ctypes.Structure):
     )
 
 
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
 def _check(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
@@ -71,6 +82,14 @@ def setns(fd: int, kind: int) -> None:
 def prctl(option: int, value: int) -> None:
     """Set one property of the calling process."""
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def set_soft_limit(kind: int, value: int) -> None:
+    """Set one of the calling process's limits, as far as it is its own to set."""
+    limit = (ctypes.c_uint64 * 2)()
+    _check(_libc.getrlimit(kind, limit), f"getrlimit {kind}")
+    limit[0] = value
+    _check(_libc.setrlimit(kind, limit), f"setrlimit {kind}")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -109,10 +128,44 @@ def attach_mount(mount_fd: int, target: str) -> None:
     _check(result, f"move_mount to {target}")
 
 
+def open_beneath(root: int, path: str, flags: int) -> int:
+    """Open what lies below a directory; the kernel refuses every path that leads out of it, by links or otherwise."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    result = _libc.syscall(SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(24))
+    return _check(result, "openat2")
+
+
+def chown_opened(fd: int, uid: int, gid: int) -> None:
+    """Change the owner of what was opened, be it by ``O_PATH`` only; -1 leaves one as it is."""
+    _check(
+        _libc.fchownat(fd, b"", ctypes.c_uint(uid & 0xFFFFFFFF), ctypes.c_uint(gid & 0xFFFFFFFF), AT_EMPTY_PATH),
+        "chown",
+    )
+
+
+def drop_other_capabilities() -> None:
+    """Keep what is started from now on from ever having more capabilities than the calling process may use."""
+    header, data = _capabilities()
+    permitted = data[1] | data[4] << 32
+    number = 0
+    while _libc.prctl(PR_CAPBSET_READ, ctypes.c_ulong(number), 0, 0, 0) >= 0:
+        if not permitted >> number & 1:
+            prctl(PR_CAPBSET_DROP, number)
+        number += 1
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    data[2] = data[5] = 0
+    _check(_libc.capset(header, data), "capset")
+
+
+def _capabilities() -> tuple[ctypes.Array[ctypes.c_uint32], ctypes.Array[ctypes.c_uint32]]:
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: the low halves, then the high ones
+    _check(_libc.capget(header, data), "capget")
+    return header, data
+
+
 def raise_all_capabilities() -> None:
     """Make every permitted capability effective again, after a change of the user id that kept them permitted."""
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    data = (ctypes.c_uint32 * 6)()
-    _check(_libc.capget(header, data), "capget")
+    header, data = _capabilities()
     data[0], data[3] = data[1], data[4]  # effective = permitted, low and high halves
     _check(_libc.capset(header, data), "capset")
