@@ -1,0 +1,1 @@
+"""From the steps of a template to layers: queue, cache, steps, logs."""
