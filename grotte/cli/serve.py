@@ -32,6 +32,20 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="N",
         help="how many sandboxes stand ready for the next creations (default: %(default)s)",
     )
+    parser.add_argument(
+        "--image-map",
+        action="append",
+        default=[],
+        metavar="NAME=IMAGE|PATH",
+        help="what templates get for an image of this name: another image, or a root file system on this machine",
+    )
+    parser.add_argument(
+        "--disk-mib",
+        type=disk_size,
+        default=0,
+        metavar="N",
+        help="how much each sandbox may write, in MiB; needs root (default: as much as there is)",
+    )
     # How the SDK starts an engine of this user's own.
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ready-fd", type=int, default=None, help=argparse.SUPPRESS)
@@ -52,14 +66,26 @@ def spare_count(text: str) -> int:
     return number
 
 
+def disk_size(text: str) -> int:
+    number = int(text)
+    if number and not 64 <= number <= 1 << 24:
+        raise argparse.ArgumentTypeError(f"{number} is not the size of a disk: 64 to {1 << 24} MiB, or 0")
+    return number
+
+
 def execute(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C; status 0 after a clean stop."""
     try:
+        from grotte.engine.images.sources import read_image_map
         from grotte.engine.serve import ServeOptions, serve
     except ModuleNotFoundError as error:
         raise EngineUnavailableException(
             f"the engine's packages are not installed ({error.name} is missing): pip install 'grotte[engine]'"
         ) from None
+    try:
+        images = read_image_map(options.image_map)
+    except ValueError as error:
+        raise EngineUnavailableException(f"--image-map: {error}") from None
     return serve(
         ServeOptions(
             host=options.host,
@@ -67,6 +93,8 @@ def execute(options: argparse.Namespace) -> int:
             data_dir=options.data_dir or _local.data_dir(),
             api_keys=tuple(options.api_key),
             spares=options.spares,
+            images=images,
+            disk_bytes=options.disk_mib << 20,
             on_demand=options.on_demand,
             ready_fd=options.ready_fd,
         )

@@ -11,9 +11,10 @@ from grotte.engine.data.access import cors
 from grotte.engine.data.pages import for_browser
 from grotte.engine.data.plane import DataPlane
 from grotte.engine.data.ports import UpstreamLost
-from grotte.engine.data.routing import is_for_sandbox
+from grotte.engine.data.routing import is_for_sandbox, is_unaddressed
 from grotte.engine.faults import ClientGone, ControlFault, Fault
 from grotte.engine.http import Receive, Request, Scope, Send
+from grotte.engine.telemetry import PATH, Telemetry
 
 log = logging.getLogger("grotte.engine")
 
@@ -25,9 +26,10 @@ class App:
         stopping: The engine is on its way out and takes no more work.
     """
 
-    def __init__(self, control: ControlPlane, data: DataPlane) -> None:
+    def __init__(self, control: ControlPlane, data: DataPlane, telemetry: Telemetry) -> None:
         self._control = control
         self._data = data
+        self._telemetry = telemetry
         self.stopping = False
         self._active = 0
         self._idle = anyio.Event()
@@ -38,6 +40,7 @@ class App:
             return
         request = Request(scope, receive, send)
         self._active += 1
+        self._telemetry.began(request)
         try:
             await self._serve(request)
         except UpstreamLost:
@@ -52,6 +55,7 @@ class App:
                 raise  # breaks the answer off: the client must not take it for whole
             await request.refuse(ControlFault(500, "internal error"))
         finally:
+            self._telemetry.ended(request)
             self._active -= 1
             if not self._active:
                 self._idle.set()
@@ -66,12 +70,14 @@ class App:
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket, which only what listens in a sandbox may want."""
         self._active += 1
+        self._telemetry.websockets += 1
         try:
             await self._data.serve_websocket(scope, receive, send)
         except Exception:
             log.exception("event=failed websocket path=%s", scope["path"])
             raise
         finally:
+            self._telemetry.websockets -= 1
             self._active -= 1
             if not self._active:
                 self._idle.set()
@@ -80,8 +86,10 @@ class App:
         try:
             if self.stopping:
                 raise ControlFault(503, "the engine is stopping")
-            for_sandbox = is_for_sandbox(request)
-            await (self._data if for_sandbox else self._control).serve(request)
+            if (request.method, request.path) == ("GET", PATH) and is_unaddressed(request):
+                await self._telemetry.serve(request)  # a sandbox's own have the same path
+            else:
+                await (self._data if is_for_sandbox(request) else self._control).serve(request)
         except Fault as fault:
             if request.answered:
                 raise

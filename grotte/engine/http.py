@@ -7,6 +7,7 @@ the wire and no framework stands in between.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
@@ -42,6 +43,10 @@ class Request:
         scheme: ``http`` or ``https``, as the client sees it.
         multiplexed: It came by HTTP/2, which does not need to say whether there is a body.
         answered: The answer's head has been sent.
+        route: What it is for, as one of few words: paths hold ids.
+        status: That of the answer, once there is one.
+        received: Bytes of its body so far.
+        sent: Bytes of the answer's body so far.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,6 +60,10 @@ class Request:
         for name, value in self.raw_headers:
             self.headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
         self.answered = False
+        self.route = "other"
+        self.status = 0
+        self.received = 0
+        self.sent = 0
         self._receive = receive
         self._send = send
         self._body_ended = False
@@ -77,6 +86,17 @@ class Request:
         """The content type without its parameters, in lower case."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
+    @property
+    def closing(self) -> Headers:
+        """What an answer that begins now must say: over HTTP/1.1 no request can follow one that is not over."""
+        return [] if self.multiplexed or self._body_over else [("connection", "close")]
+
+    @property
+    def _body_over(self) -> bool:
+        if self._body_ended or self.multiplexed:
+            return self._body_ended
+        return "transfer-encoding" not in self.headers and self.headers.get("content-length", "0") == "0"
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, piece by piece as it arrives.
 
@@ -90,6 +110,7 @@ class Request:
                 raise ClientGone
             self._body_ended = not event.get("more_body", False)
             if chunk := event.get("body", b""):
+                self.received += len(chunk)
                 yield chunk
 
     async def body(self, limit: int) -> bytes:
@@ -111,9 +132,12 @@ class Request:
 
     async def drain(self) -> None:
         """Read on to the body's end, within a bound: a client that is still writing may miss an early answer."""
+        if self._body_over:
+            return
         size = 0
         end = anyio.current_time() + DRAIN_SECONDS
-        with anyio.move_on_after(DRAIN_IDLE_SECONDS) as scope:
+        # Whoever was cancelled while reading left the server with nothing to read; it says that the client is gone.
+        with suppress(ClientGone), anyio.move_on_after(DRAIN_IDLE_SECONDS) as scope:
             async for chunk in self.chunks():
                 size += len(chunk)
                 if size > DRAIN_LIMIT:
@@ -129,13 +153,16 @@ class Request:
     async def start(self, status: int, headers: Headers) -> None:
         """Send the answer's head; `write` and `finish` follow."""
         self.answered = True
+        self.status = status
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, chunk: bytes) -> None:
+        self.sent += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
+        self.sent += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def reply(self, status: int, body: bytes = b"", headers: Headers | None = None, type: str = JSON) -> None:
@@ -151,4 +178,5 @@ class Request:
 
     async def refuse(self, fault: Fault, headers: Headers | None = None) -> None:
         """Answer with an error."""
-        await self.reply(fault.status, fault.body(), [*fault.headers, *(headers or [])], fault.content_type)
+        head = [*fault.headers, *(headers or []), *self.closing]
+        await self.reply(fault.status, fault.body(), head, fault.content_type)

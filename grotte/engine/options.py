@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grotte._local import EngineAddress
+from grotte.engine.images.sources import ImageMap
 from grotte.errors import EngineUnavailableException
 
 #: How long an engine on demand waits for a client unless told otherwise, in seconds.
@@ -46,6 +47,8 @@ class ServeOptions:
         max_sandboxes: How many may run at once.
         spares: How many sandboxes of each kind that is in use stand ready for the next creations; 0 for none.
         max_timeout: The longest life that a sandbox may ask for, in seconds.
+        images: What names of images mean here.
+        disk_bytes: How much each sandbox may write; 0 for as much as the disk takes.
         idle_seconds: How long an engine on demand waits for a client, in seconds.
         on_ready: Called once with the address when connections are accepted.
     """
@@ -60,5 +63,7 @@ class ServeOptions:
     max_sandboxes: int = 1000
     spares: int = 2
     max_timeout: int = 86400
+    images: ImageMap = field(default_factory=ImageMap)
+    disk_bytes: int = 0
     idle_seconds: float = field(default_factory=idle_seconds)
     on_ready: Callable[[EngineAddress], None] | None = None

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -16,9 +17,17 @@ import msgspec
 from grotte._local import EngineAddress, read_address, remove_address, write_address
 from grotte._version import __version__
 from grotte.engine.app import App
+from grotte.engine.builds.assembly import Building, open_building
+from grotte.engine.control.builds import BuildArea
+from grotte.engine.control.logs import Logs
+from grotte.engine.control.metrics import Metrics
 from grotte.engine.control.plane import ControlPlane
 from grotte.engine.control.sandboxes import Sandboxes
 from grotte.engine.control.snapshots import Snapshots
+from grotte.engine.control.tags import TagArea
+from grotte.engine.control.templates import TemplateArea
+from grotte.engine.control.volume_content import VolumeContent
+from grotte.engine.control.volumes import VolumeArea
 from grotte.engine.data.plane import DataPlane
 from grotte.engine.datadir import DataDir
 from grotte.engine.host import Limits, SandboxHost
@@ -29,6 +38,7 @@ from grotte.engine.lifecycle.store import Store
 from grotte.engine.listener import Listener, bind
 from grotte.engine.ondemand import wait_until_unneeded
 from grotte.engine.options import ServeOptions
+from grotte.engine.telemetry import Telemetry
 from grotte.errors import EngineUnavailableException
 
 __all__ = ["ServeOptions", "run_engine", "serve"]
@@ -81,15 +91,19 @@ async def run_engine(options: ServeOptions) -> int:
         # Bound before anything costly: a taken port is the commonest reason not to start.
         sock = stack.enter_context(bind(options.host, options.port))
         host = await stack.enter_async_context(SandboxHost(data_dir.path, store.kept()))
-        registry = Registry(host, store, Limits(), options.max_sandboxes, options.spares)
+        limits = Limits(disk_bytes=options.disk_bytes)
+        registry = Registry(host, store, limits, options.max_sandboxes, options.spares)
         await stack.enter_async_context(registry.open())
+        building = await stack.enter_async_context(
+            open_building(data_dir.path, host, store, registry.templates, options.images, limits)
+        )
         address = _address(options, sock.getsockname())
-        app = _assemble(options, registry, store)
+        app = _assemble(options, registry, store, building)
         listener = Listener(app, sock)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve)
             _announce(options, address)
-            await _wait_for_end(options, registry, stop)
+            await _wait_for_end(options, lambda: registry.busy or building.builds.busy, stop)
             app.stopping = True
             log.info("event=stopping")
             await registry.kill_all()
@@ -101,10 +115,25 @@ async def run_engine(options: ServeOptions) -> int:
     return 0
 
 
-def _assemble(options: ServeOptions, registry: Registry, store: Store) -> App:
+def _assemble(options: ServeOptions, registry: Registry, store: Store, building: Building) -> App:
     sandboxes = Sandboxes(registry, Idempotency(store), max_timeout=options.max_timeout, domain=options.domain)
     snapshots = Snapshots(registry, options.max_timeout, sandboxes.describe)
-    return App(ControlPlane(sandboxes, snapshots, Keyring(options.api_keys)), DataPlane(registry))
+    templates, builds = registry.templates, building.builds
+    built = BuildArea(templates, builds, building.logs, building.contexts)
+    areas = (
+        sandboxes,
+        snapshots,
+        VolumeArea(registry.volumes, options.domain),
+        Metrics(registry),
+        Logs(registry),
+        TemplateArea(templates, builds),
+        built,
+        TagArea(templates),
+    )
+    keyring = Keyring(options.api_keys)
+    keyless = {**built.keyless(), **VolumeContent(registry.volumes).keyless()}
+    control = ControlPlane(keyring, *areas, keyless=keyless)
+    return App(control, DataPlane(registry), Telemetry(registry, keyring))
 
 
 def _address(options: ServeOptions, bound: tuple[object, ...]) -> EngineAddress:
@@ -149,14 +178,14 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _wait_for_end(options: ServeOptions, registry: Registry, stop: asyncio.Event) -> None:
+async def _wait_for_end(options: ServeOptions, busy: Callable[[], bool], stop: asyncio.Event) -> None:
     """Return at the first signal, or when an engine on demand is not needed."""
     if not options.on_demand:
         await stop.wait()
         return
 
     async def leave_when_unneeded() -> None:
-        await wait_until_unneeded(lambda: registry.busy, options.idle_seconds)
+        await wait_until_unneeded(busy, options.idle_seconds)
         stop.set()
 
     async with anyio.create_task_group() as tasks:

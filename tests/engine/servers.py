@@ -84,7 +84,9 @@ class Handler(socketserver.StreamRequestHandler):
         while (line := self.rfile.readline().decode().strip()):
             name, _, value = line.partition(":"); headers[name.lower()] = value.strip()
         if first[1] == "/refuse":
-            return self.wfile.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+            return self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nx-why: asked for\r\ncontent-length: 7\r\n\r\nnot you")
+        if first[1] == "/nonsense":
+            return self.wfile.write(b"this is not http\r\n\r\n")
         key = headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
         protocol = headers.get("sec-websocket-protocol", "").split(",")[-1].strip()

@@ -123,17 +123,43 @@ def test_a_database_of_another_version_or_none_at_all_is_refused(tmp_path: Path)
     assert "Traceback" not in ended.stderr
 
 
-def test_a_client_that_leaves_during_create_leaves_no_sandbox(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["", "idempotency-key: some\r\n"])
+def test_a_client_that_leaves_during_create_leaves_no_sandbox(tmp_path: Path, key: str) -> None:
     with engine(tmp_path / "data") as running, Wire(running.url, KEY) as wire:
         host, port = wire.base_url.host, wire.base_url.port
         body = b'{"templateID":"base"}'
-        head = f"POST /v2/sandboxes HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
-        for _ in range(5):
+        head = f"POST /v2/sandboxes HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n{key}\r\n"
+        for number in range(5):
             with socket.create_connection((host, port)) as sock:
-                sock.sendall(head.encode() + body)
+                sock.sendall(head.replace("some", f"some-{number}").encode() + body)
                 time.sleep(0.02)
         wait_until(lambda: (tmp_path / "data.log").read_text().count("event=ended") == 5, "a sandbox was left")
         assert wire.get("/v2/sandboxes").json() == []
+
+
+def test_a_client_that_leaves_does_not_take_along_what_another_one_asked_for_too(tmp_path: Path) -> None:
+    with engine(tmp_path / "data") as running, Wire(running.url, KEY) as wire:
+        body = b'{"templateID":"base"}'
+        head = (
+            f"POST /v2/sandboxes HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n"
+            "idempotency-key: shared\r\n\r\n"
+        )
+        with (
+            ThreadPoolExecutor(1) as pool,
+            socket.create_connection((wire.base_url.host, wire.base_url.port)) as leaver,
+        ):
+            leaver.sendall(head.encode() + body)
+            time.sleep(0.01)
+            headers = {"idempotency-key": "shared"}
+            stayer = pool.submit(wire.post, "/v2/sandboxes", json={"templateID": "base"}, headers=headers)
+            time.sleep(0.01)
+            leaver.close()
+            made = stayer.result().json()["sandboxID"]
+        assert wire.get(f"/sandboxes/{made}").status_code == 200
+        # the one that left had its own made and ended if it was faster: what lives is what was answered
+        wait_until(
+            lambda: [one["sandboxID"] for one in wire.get("/v2/sandboxes").json()] == [made], "something else lives"
+        )
 
 
 def test_creates_with_one_key_at_the_same_time_make_one_sandbox(tmp_path: Path) -> None:

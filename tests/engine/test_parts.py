@@ -16,7 +16,7 @@ from grotte.engine.data.multipart import PartBegin, PartData, disposition_parame
 from grotte.engine.faults import Fault
 from grotte.engine.lifecycle.ids import new_sandbox_id, parse_template, plain_sandbox_id
 from grotte.engine.lifecycle.sandbox import rfc3339
-from grotte.engine.processes.output import BUFFER, CHUNK, Pipe, Subscription, cut_between_characters
+from grotte.engine.processes.output import CHUNK, Pipe, cut_between_characters
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -149,31 +149,6 @@ def test_garbage_forms_are_refused(body: bytes) -> None:
     except Fault as fault:
         if fault.status != 400:
             raise
-
-
-def test_a_full_queue_makes_its_writer_wait() -> None:
-    async def main() -> None:
-        subscription = Subscription()
-        put = 0
-
-        async def fill() -> None:
-            nonlocal put
-            while put < 3:
-                await subscription.put(bytes(BUFFER))
-                put += 1
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(fill)
-            await anyio.wait_all_tasks_blocked()
-            assert put == 1
-            assert len(await subscription.take()) == BUFFER
-            await anyio.wait_all_tasks_blocked()
-            assert put == 2
-            subscription.close()
-            await anyio.wait_all_tasks_blocked()
-            assert put == 3
-
-    anyio.run(main)
 
 
 @given(st.binary(max_size=100_000))

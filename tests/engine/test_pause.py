@@ -138,6 +138,36 @@ def test_without_its_memory_it_keeps_its_files(wire: Wire) -> None:
         assert box.sh("cat ~/file; ls ~/.bashrc 2>/dev/null").stdout == b"kept\n"
 
 
+def test_at_the_end_of_its_time_it_may_keep_its_files_alone(wire: Wire) -> None:
+    with wire.box(timeout=1, autoPause=True, autoPauseMemory=False) as box:
+        box.put_file("/tmp/x", b"kept")
+        Background(box, "sleep 1000")
+        wait_for_pause(wire, box)
+        assert wire.post(f"/v2/sandboxes/{box.id}/connect", json={}).status_code == 201
+        assert box.rpc("process.Process/List").json() == {}
+        assert box.get_file("/tmp/x").content == b"kept"
+
+
+@pytest.mark.parametrize("call", ["v2/sandboxes/{}/connect", "sandboxes/{}/connect", "sandboxes/{}/resume"])
+def test_a_resume_without_memory_starts_anew(wire: Wire, call: str) -> None:
+    with wire.box() as box:
+        box.put_file("/tmp/x", b"kept")
+        Background(box, "sleep 1000")
+        assert wire.post(f"/sandboxes/{box.id}/pause", json={"memory": True}).status_code == 204
+        answer = wire.post("/" + call.format(box.id), json={"timeout": 60, "memory": False})
+        assert answer.status_code == 201
+        assert answer.json()["envdAccessToken"] == box.token
+        assert box.rpc("process.Process/List").json() == {}
+        assert box.get_file("/tmp/x").content == b"kept"
+
+
+def test_without_memory_means_nothing_to_what_runs(wire: Wire) -> None:
+    with wire.box() as box:
+        process = Background(box, "sleep 1000")
+        assert wire.post(f"/v2/sandboxes/{box.id}/connect", json={"memory": False}).status_code == 200
+        assert process.signal().status_code == 200
+
+
 @pytest.mark.parametrize("fields", [{"autoPauseMemory": False}])
 def test_senseless_wishes_are_refused(wire: Wire, fields: dict[str, object]) -> None:
     check_error(wire.post("/v2/sandboxes", json={"templateID": "base"} | fields), 400)

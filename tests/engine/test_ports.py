@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import resource
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests.engine.servers import WEB, start, wait_for
-from tests.engine.wire import Box, Wire
+from tests.engine.wire import TIMEOUT, Box, Wire
 from tests.support.engine import Engine
 
 PORT, V6_PORT, CLOSED = "8000", "8006", "8999"
@@ -95,6 +99,19 @@ def test_an_answer_before_the_request_is_over(served: Box) -> None:
     assert (answer.status_code, answer.text) == (200, "enough")
 
 
+def test_an_answer_before_the_request_is_over_ends_the_connection(served: Box, engine: Engine) -> None:
+    """No request can follow on it: a client that keeps connections must be told."""
+    address = urlsplit(engine.url)
+    head = f"POST /early HTTP/1.1\r\nhost: {by_host(served)['host']}\r\ncontent-length: 1000\r\n\r\nthe first part"
+    with socket.create_connection((address.hostname, address.port), TIMEOUT) as sock:
+        sock.sendall(head.encode())
+        answer = http.client.HTTPResponse(sock)
+        answer.begin()
+        assert (answer.status, answer.getheader("connection"), answer.read()) == (200, "close", b"enough")
+        sock.sendall(bytes(1000 - len("the first part")))
+        assert sock.recv(1) == b""
+
+
 def test_chunks(served: Box) -> None:
     assert served.wire.get("/chunks", headers=by_host(served)).text == "one two three"
 
@@ -162,6 +179,22 @@ def test_no_http_there(served: Box) -> None:
     answer = served.wire.get("/nonsense", headers=by_host(served))
     assert answer.status_code == 502
     assert answer.json()["port"] == int(PORT)
+
+
+def test_no_http_there_many_times_at_once(served: Box) -> None:
+    """However sending the request and its refusal meet, the refusal arrives."""
+    statuses: list[int] = []
+
+    def ask() -> None:
+        with served.apart() as box:
+            statuses.extend(box.wire.get("/nonsense", headers=by_host(served)).status_code for _ in range(50))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [502] * 400
 
 
 def test_a_sandbox_that_is_gone(wire: Wire) -> None:

@@ -149,16 +149,6 @@ def test_an_open_sandbox_needs_no_token(wire: Wire) -> None:
         assert box.get_file("/tmp/x").content == b"1"
 
 
-@pytest.mark.parametrize("path", ["/init", "/freeze", "/unfreeze", "/upgrade", "/fsthaw"])
-def test_internal_routes_are_hidden(box: Box, path: str) -> None:
-    check_error(box.wire.post(path, json={"accessToken": "mine"}, headers=box.headers), 404)
-
-
-@pytest.mark.parametrize(("method", "path"), [("GET", "/metrics"), ("POST", "/files/compose")])
-def test_not_offered(box: Box, method: str, path: str) -> None:
-    check_error(box.wire.request(method, path, headers=box.headers), 501)
-
-
 # -- browsers ----------------------------------------------------------------------------------------------------
 
 

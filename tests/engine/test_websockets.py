@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from typing import Self
@@ -16,6 +17,7 @@ from wsproto.events import (
     Event,
     Ping,
     RejectConnection,
+    RejectData,
     Request,
     TextMessage,
 )
@@ -130,17 +132,50 @@ def test_subprotocols(served: Box) -> None:
         assert accepted.subprotocol == "two"
 
 
-def test_refusals(served: Box, engine: Engine) -> None:
-    for target, port in (("/refuse", PORT), ("/", "8999"), ("/", "49983")):
-        with Client(served, target, port) as client:
-            assert isinstance(client.next(), RejectConnection)
+def refusal(box: Box, target: str = "/", port: str = PORT, **more: object) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of the answer to an opening that is refused."""
+    with Client(box, target, port, **more) as client:
+        head = client.next()
+        assert isinstance(head, RejectConnection)
+        body = b""
+        while isinstance(event := client.next(), RejectData):
+            body += event.data
+            if event.body_finished:
+                break
+    headers = {name.decode().lower(): value.decode() for name, value in head.headers}
+    assert int(headers["content-length"]) == len(body)
+    return head.status_code, headers, body
+
+
+def test_refusals(served: Box) -> None:
+    status, headers, body = refusal(served, port="8999")
+    message = "The sandbox is running but port is not open"
+    assert (status, headers["content-type"]) == (502, "application/json")
+    assert json.loads(body) == {"sandboxId": served.id, "message": message, "code": 502, "port": 8999}
+    status, headers, body = refusal(served, port="8999", extra_headers=[(b"accept", b"text/html")])
+    assert (status, headers["content-type"]) == (502, "text/html; charset=utf-8")
+    assert message.encode() in body
+    assert refusal(served, port="49983")[0] == 404
+    status, _, body = refusal(served, "/nonsense")
+    assert (status, json.loads(body)["port"]) == (502, int(PORT))
+
+
+def test_a_refusal_of_the_server_itself(served: Box) -> None:
+    status, headers, body = refusal(served, "/refuse")
+    assert (status, headers["x-why"], body) == (403, "asked for", b"not you")
+
+
+def test_a_sandbox_that_is_gone(wire: Wire) -> None:
+    with wire.box() as box:
+        pass
+    status, _, body = refusal(box)
+    assert (status, json.loads(body)["message"]) == (502, "The sandbox was not found")
 
 
 def test_the_traffic_token(served: Box) -> None:
     with served.wire.box(network={"allowPublicTraffic": False}) as box:
         start(box, WEBSOCKETS, PORT)
-        with Client(box) as client:
-            assert isinstance(client.next(), RejectConnection)
+        assert refusal(box)[0] == 403
         token = box.answer["trafficAccessToken"].encode()
         with Client(box, extra_headers=[(b"e2b-traffic-access-token", token)]) as client:
             assert isinstance(client.next(), AcceptConnection)

@@ -22,6 +22,7 @@ class Wire(httpx.Client):
     """The control plane, with a key."""
 
     def __init__(self, url: str, key: str | None, *, http2: bool = False) -> None:
+        self.http2 = http2
         headers = {"x-api-key": key} if key else {}
         super().__init__(base_url=url, headers=headers, http1=not http2, http2=http2, timeout=TIMEOUT)
 
@@ -75,6 +76,12 @@ class Box:
         assert answer.headers["content-type"] == "application/connect+json"
         assert "content-encoding" not in answer.headers
         return list(unpack(answer.content))
+
+    @contextmanager
+    def apart(self) -> Iterator[Box]:
+        """The same sandbox over a connection of its own, which may be left in the middle of an answer."""
+        with Wire(str(self.wire.base_url), None, http2=self.wire.http2) as client:
+            yield Box(client, self.answer)
 
     def start(
         self, *command: str, stdin: bool | None = False, headers: dict[str, str] | None = None, **more: object

@@ -8,13 +8,15 @@ import msgspec
 from msgspec import UNSET
 
 from grotte._proto.control import AutoResume, NewSandbox
+from grotte.engine.control.mounts import read_mounts
 from grotte.engine.control.network import read_network
 from grotte.engine.faults import ControlFault, not_offered
 from grotte.engine.lifecycle.sandbox import Order
 from grotte.engine.lifecycle.templates import Templates
+from grotte.engine.lifecycle.volumes import Volumes
 
 #: Fields that change what a sandbox is, and that this engine cannot honour: refused, never ignored.
-_NOT_OFFERED_FIELDS = ("mcp", "iam", "volumeMounts")
+_NOT_OFFERED_FIELDS = ("mcp", "iam")
 
 
 def read_json(body: bytes, *, required: bool = True) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def read_order(
     fields: dict[str, Any],
     owner: str,
     templates: Templates,
+    volumes: Volumes,
     *,
     default_timeout: int,
     max_timeout: int,
@@ -65,7 +68,9 @@ def read_order(
         secure=secure,
         network=network,
         auto_pause=asked.auto_pause is True,
+        auto_pause_memory=asked.auto_pause_memory is not False,
         auto_resume=_auto_resume(asked),
+        mounts=read_mounts(asked.volume_mounts or (), owner, volumes),
         metadata=asked.metadata or {},
         envs=_checked_envs(asked.env_vars or {}),
     )
@@ -90,7 +95,6 @@ def _refuse_unsupported(fields: dict[str, Any], asked: NewSandbox) -> None:
             raise ControlFault(400, "autoPauseMemory needs autoPause")
         if _auto_resume(asked):
             raise ControlFault(400, "autoPauseMemory: false does not go with autoResume")
-        raise not_offered("autoPauseMemory: false")
     for name in _NOT_OFFERED_FIELDS:
         if fields.get(name):
             raise not_offered(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import os
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from grotte._proto import control
 from grotte.engine.control.creation import check_timeout, read_json, read_order
 from grotte.engine.control.listing import read_listing, read_metadata
 from grotte.engine.control.network import change_network, read_update, shown
+from grotte.engine.control.routes import Routes
 from grotte.engine.data.rpc import until_disconnected
 from grotte.engine.faults import ClientGone, ControlFault
 from grotte.engine.http import Request
@@ -31,6 +32,8 @@ V2_TIMEOUT = 300
 MIN_REFRESH = 15
 MAX_REFRESH = 3600
 MIB = 1024 * 1024
+#: So many sandboxes are launched at once: more only make each other slower.
+LAUNCHES = max(16, 8 * (os.cpu_count() or 1))
 
 
 class Sandboxes:
@@ -41,6 +44,24 @@ class Sandboxes:
         self._idempotency = idempotency
         self._max_timeout = max_timeout
         self._domain = domain
+        self._turns = anyio.Semaphore(LAUNCHES)
+
+    def routes(self) -> Routes:
+        return {
+            "POST /sandboxes": self.create_v1,
+            "GET /sandboxes": self.list_v1,
+            "POST /v2/sandboxes": self.create_v2,
+            "GET /v2/sandboxes": self.list_v2,
+            "GET /sandboxes/{id}": self.get,
+            "DELETE /sandboxes/{id}": self.kill,
+            "POST /sandboxes/{id}/connect": self.connect_v1,
+            "POST /v2/sandboxes/{id}/connect": self.connect_v2,
+            "POST /sandboxes/{id}/pause": self.pause,
+            "POST /sandboxes/{id}/resume": self.resume,
+            "POST /sandboxes/{id}/timeout": self.set_timeout,
+            "POST /sandboxes/{id}/refreshes": self.refresh,
+            "PUT /sandboxes/{id}/network": self.set_network,
+        }
 
     # -- create --------------------------------------------------------------------------------------------------
 
@@ -57,34 +78,38 @@ class Sandboxes:
             fields,
             owner,
             self._registry.templates,
+            self._registry.volumes,
             default_timeout=default_timeout,
             max_timeout=self._max_timeout,
             always_secure=always_secure,
         )
-        if (key := request.headers.get("idempotency-key")) is not None:
-            answer = await self._idempotency.once(owner, key, _digest(request, fields), partial(self._make, order))
-        else:
-            answer = await self._make_for(request, order)
+        key = request.headers.get("idempotency-key")
+        made: list[Sandbox] = []
+        try:
+            answer = await until_disconnected(
+                request,
+                partial(self._make, order, made, None if key is None else (owner, key, _digest(request, fields))),
+            )
+        except ClientGone:
+            # Nobody else knows of the sandbox, so it is ended.
+            if made and (key is None or self._idempotency.unheard(owner, key)):
+                await self._registry.kill(made[0])
+            raise
+        if key is not None and made:
+            self._idempotency.heard(owner, key)
         await request.reply(201, answer)
 
-    async def _make(self, order: Order) -> bytes:
-        return self.describe(await self._registry.create(order))
+    async def _make(self, order: Order, made: list[Sandbox], once: tuple[str, str, bytes] | None) -> bytes:
+        """Create, and see it through: what is made must be known."""
 
-    async def _make_for(self, request: Request, order: Order) -> bytes:
-        """Create, unless the client leaves meanwhile: nobody else knows of the sandbox, so it is ended."""
-        made: list[Sandbox] = []
+        async def make() -> bytes:
+            # a client that leaves while it waits for its turn leaves nothing that is to be ended
+            async with self._turns:
+                with anyio.CancelScope(shield=True):
+                    made.append(await self._registry.create(order))
+            return self.describe(made[0])
 
-        async def make() -> None:
-            with anyio.CancelScope(shield=True):
-                made.append(await self._registry.create(order))
-
-        try:
-            await until_disconnected(request, make)
-        except ClientGone:
-            for sandbox in made:
-                await self._registry.kill(sandbox)
-            raise
-        return self.describe(made[0])
+        return await (make() if once is None else self._idempotency.once(*once, make))
 
     # -- find ----------------------------------------------------------------------------------------------------
 
@@ -132,7 +157,7 @@ class Sandboxes:
         fields = read_json(await request.body(MAX_BODY), required=default is None)
         seconds = check_timeout(_integer(fields, "timeout", default), self._max_timeout)
         sandbox = self._registry.owned(sandbox_id, owner)
-        resumed = await self._registry.resume(sandbox, seconds)
+        resumed = await self._registry.resume(sandbox, seconds, memory=fields.get("memory") is not False)
         if not resumed:
             self._registry.extend(sandbox, seconds)
         await request.reply(201 if resumed else 200, self.describe(sandbox))
@@ -147,7 +172,7 @@ class Sandboxes:
         fields = read_json(await request.body(MAX_BODY), required=False)
         seconds = check_timeout(_integer(fields, "timeout", V1_TIMEOUT), self._max_timeout)
         sandbox = self._registry.owned(sandbox_id, owner)
-        if not await self._registry.resume(sandbox, seconds):
+        if not await self._registry.resume(sandbox, seconds, memory=fields.get("memory") is not False):
             raise ControlFault(409, f"sandbox {sandbox_id} is already running")
         if isinstance(fields.get("autoPause"), bool):
             sandbox.auto_pause = fields["autoPause"]
@@ -174,6 +199,7 @@ class Sandboxes:
         if sandbox.paused:
             raise ControlFault(409, f"sandbox {sandbox_id} is paused")
         await change_network(sandbox, update, self._registry.no_internet)
+        sandbox.journal.add("info", "network changed", internet=str(sandbox.internet).lower())
         self._registry.remember(sandbox)
         await request.reply(204)
 
@@ -212,11 +238,12 @@ def _listed_fields(sandbox: Sandbox) -> dict[str, Any]:
         "started_at": rfc3339(sandbox.started_at),
         "end_at": rfc3339(sandbox.end_at),
         "state": sandbox.state,
-        "cpu_count": max(1, math.ceil(sandbox.limits.cpus)),
+        "cpu_count": sandbox.cpu_count,
         "memory_mb": sandbox.limits.memory_bytes // MIB,
         "envd_version": ENVD_VERSION,
         "alias": sandbox.template.alias,
         "metadata": sandbox.metadata,
+        "volume_mounts": [control.VolumeMount(name=mount.name, path=mount.path) for mount in sandbox.mounts],
     }
 
 

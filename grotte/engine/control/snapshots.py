@@ -1,4 +1,4 @@
-"""The handlers behind snapshots, forks and the deletion of templates."""
+"""The handlers behind snapshots and forks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import base64
 import binascii
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 
 from grotte._proto import control
 from grotte.engine.control.creation import check_timeout, read_json
 from grotte.engine.control.listing import read_limit
+from grotte.engine.control.routes import Routes
 from grotte.engine.faults import ControlFault
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.ids import parse_template
@@ -45,6 +45,13 @@ class Snapshots:
         self._max_timeout = max_timeout
         self._describe = describe
 
+    def routes(self) -> Routes:
+        return {
+            "POST /sandboxes/{id}/snapshots": self.take,
+            "POST /sandboxes/{id}/fork": self.fork,
+            "GET /snapshots": self.list,
+        }
+
     async def take(self, request: Request, owner: str, sandbox_id: str) -> None:
         fields = read_json(await request.body(MAX_BODY), required=False)
         name = fields.get("name")
@@ -62,10 +69,6 @@ class Snapshots:
             rows = [row for row in rows if (row.made_at, row.id) < after]
         more = [("x-next-token", _token(rows[limit - 1]))] if len(rows) > limit else []
         await request.reply_json(200, [_shown(row) for row in rows[:limit]], more)
-
-    async def delete(self, request: Request, owner: str, reference: str) -> None:
-        await self._registry.templates.delete(unquote(reference), owner)
-        await request.reply(204)
 
     async def fork(self, request: Request, owner: str, sandbox_id: str) -> None:
         fields = read_json(await request.body(MAX_BODY), required=False)
@@ -99,7 +102,9 @@ def _order(sandbox: Sandbox, template: Template, timeout: int) -> Order:
         metadata=dict(sandbox.metadata),
         envs=dict(sandbox.envs),
         auto_pause=sandbox.auto_pause,
+        auto_pause_memory=sandbox.auto_pause_memory,
         auto_resume=sandbox.auto_resume,
+        mounts=sandbox.mounts,
     )
 
 

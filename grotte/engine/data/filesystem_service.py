@@ -51,8 +51,12 @@ def check_path(path: str) -> str:
     return path
 
 
+def _path(call: Call, path: str) -> str:
+    return check_path(path) or call.sandbox.template.setup.workdir
+
+
 async def stat(call: Call, request: PathRequest) -> Struct:
-    entry = await call.sandbox.guest.stat(check_path(request.path), call.user)
+    entry = await call.sandbox.guest.stat(_path(call, request.path), call.user)
     return EntryResponse(entry=entry_info(entry))
 
 
@@ -75,7 +79,8 @@ async def remove(call: Call, request: PathRequest) -> Struct:
 async def list_dir(call: Call, request: ListDirRequest) -> Struct:
     if request.depth < 0:
         raise RpcFault("invalid_argument", "unmarshal message: depth is negative")
-    entries = await call.sandbox.guest.list_dir(check_path(request.path), request.depth or 1, call.user)
+    path = _path(call, request.path)
+    entries = await call.sandbox.guest.list_dir(path, request.depth or 1, call.user)
     return ListDirResponse(entries=[entry_info(entry) for entry in entries])
 
 

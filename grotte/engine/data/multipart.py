@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from grotte.engine.faults import Fault
@@ -55,13 +55,13 @@ async def read_parts(content_type: str, chunks: AsyncIterator[bytes]) -> AsyncIt
     if not boundary:
         raise Fault(400, "error parsing multipart form: no boundary in the content type")
     collector = _Collector()
-    parser = MultipartParser(boundary, collector.callbacks())
     try:
+        parser = MultipartParser(boundary, collector.callbacks())
         async for chunk in chunks:
             parser.write(chunk)
             for event in collector.take():
                 yield event
-    except MultipartParseError:
+    except FormParserError:
         raise Fault(400, "error parsing multipart form: malformed body") from None
     if not collector.complete:
         raise Fault(400, "error parsing multipart form: the body ended too early")
@@ -100,7 +100,7 @@ class _Collector:
 
     def _add(self, target: bytearray, piece: bytes) -> None:
         if len(target) + len(piece) > MAX_HEADER:
-            raise MultipartParseError("a part's header is too long")
+            raise FormParserError("a part's header is too long")
         target += piece
 
     def _header_end(self) -> None:

@@ -24,9 +24,10 @@ from grotte.engine.faults import (
 from grotte.engine.host import GuestError
 from grotte.engine.http import Receive, Request, Scope, Send
 from grotte.engine.lifecycle.registry import Registry
-from grotte.engine.lifecycle.sandbox import DEFAULT_USER, Sandbox
+from grotte.engine.lifecycle.sandbox import Sandbox
 
 _METHODS = process_service.METHODS | filesystem_service.METHODS | watch_service.METHODS
+_ROUTES = frozenset({*_METHODS, "/files", "/files/compose", "/health", "/metrics", "/envs"})
 
 
 class DataPlane:
@@ -43,11 +44,13 @@ class DataPlane:
             ClientGone: the client left.
         """
         if is_for_port(request):
+            request.route = "port"
             sandbox, port = find_port(request, self._registry)
             if sandbox.paused:
                 check_traffic(request, sandbox)
                 await wake(sandbox, self._registry)
             return await serve_port(request, sandbox, port)
+        request.route = request.path if request.path in _ROUTES else "daemon"
         if (answer := preflight(request)) is not None:
             return await request.reply(204, headers=answer)
         found = find_sandbox(request, self._registry)
@@ -57,7 +60,7 @@ class DataPlane:
         check_token(request, sandbox)
         if sandbox.paused:
             await wake(sandbox, self._registry)
-        return await _serve_daemon(request, sandbox)
+        return await _serve_daemon(request, sandbox, self._registry)
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Join a WebSocket to a port of a sandbox."""
@@ -74,10 +77,10 @@ class DataPlane:
         raise TextFault(400, "missing header: name the sandbox by routing headers, by host, or by its access token")
 
 
-async def _serve_daemon(request: Request, sandbox: Sandbox) -> None:
+async def _serve_daemon(request: Request, sandbox: Sandbox, registry: Registry) -> None:
     method = _METHODS.get(request.path)
     if method is not None:
-        call = Call(request, sandbox, cors(request))
+        call = Call(request, sandbox, cors(request), sandbox.template.setup.user)
         return await serve_rpc(method, call, basic_user(request))
     match request.method, request.path:
         case "GET", "/health":
@@ -86,17 +89,38 @@ async def _serve_daemon(request: Request, sandbox: Sandbox) -> None:
             return await _serve_files(request, sandbox)
         case "GET", "/envs":
             return await request.reply_json(200, sandbox.global_envs(), cors(request))
-        case ("GET", "/metrics") | ("POST", "/files/compose"):
+        case "GET", "/metrics":
+            return await request.reply_json(200, await _metrics(sandbox, registry), cors(request))
+        case "POST", "/files/compose":
             raise Fault(501, f"{request.path} is not offered by this engine")
         case _, "/health" | "/files" | "/envs" | "/metrics":
             raise Fault(405, "method not allowed")
     raise Fault(404, "not found")
 
 
+async def _metrics(sandbox: Sandbox, registry: Registry) -> dict[str, float]:
+    """What a sandbox uses, as its daemon would tell it."""
+    sample = await registry.meter.now(sandbox)
+    if sample is None:
+        raise Fault(500, "this sandbox does not tell what it uses")
+    return {
+        "ts": int(sample.at),
+        "cpu_count": sandbox.cpu_count,
+        "cpu_used_pct": sample.cpu_percent,
+        "mem_total": sandbox.limits.memory_bytes,
+        "mem_used": sample.memory,
+        "mem_cache": sample.cache,
+        "mem_total_mib": sandbox.limits.memory_bytes >> 20,
+        "mem_used_mib": sample.memory >> 20,
+        "disk_used": sample.disk_used,
+        "disk_total": sample.disk_total,
+    }
+
+
 async def _serve_files(request: Request, sandbox: Sandbox) -> None:
     check_file_access(request, sandbox)
     named, basic = request.query.get("username"), basic_user(request)
-    user = named or basic or DEFAULT_USER
+    user = named or basic or sandbox.template.setup.user
     try:
         # A user that does not exist is refused wherever it is named, also where it has no say.
         for name in {user, basic or user}:

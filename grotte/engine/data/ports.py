@@ -13,6 +13,8 @@ from grotte.engine.http import Request
 from grotte.engine.lifecycle.sandbox import Sandbox
 
 MAX_HEAD = 256 * 1024
+#: How long a client may go on sending what nobody wants any more: over HTTP/1.1 it may miss its answer otherwise.
+LINGER = 2.0
 NOT_HTTP = "The sandbox is running but its port does not answer in HTTP"
 
 
@@ -43,6 +45,9 @@ class _Exchange:
         self._port = port
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._failure: Exception | None = None  # raised outside of the task group, which would wrap it
+        self._sent = anyio.Event()
+        self._sending: anyio.CancelScope | None = None
+        self._deaf = False  # the server wants no more of the request
 
     async def run(self) -> None:
         body = self._request.chunks()
@@ -58,6 +63,7 @@ class _Exchange:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._send, opening, first, body, tasks.cancel_scope)
             await self._answer()
+            await self._linger()
             tasks.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure
@@ -73,35 +79,57 @@ class _Exchange:
             return first, [(b"transfer-encoding", b"chunked")]
         return b"", []
 
+    async def _linger(self) -> None:
+        """Let the client finish its request before its connection ends, if the answer came first."""
+        self._deaf = True
+        if self._sending is not None:
+            self._sending.cancel()
+        if self._failure is None and self._request.closing:
+            with anyio.move_on_after(LINGER):
+                await self._sent.wait()
+
     async def _send(
         self, opening: bytes, first: bytes, body: AsyncIterator[bytes], exchange: anyio.CancelScope
     ) -> None:
         try:
-            await self._upstream.send(opening)
+            await self._pass_on(opening)
             if first:
                 await self._send_event(h11.Data(first))
             async for chunk in body:
                 await self._send_event(h11.Data(chunk))
             await self._send_event(h11.EndOfMessage())
-        except (OSError, h11.LocalProtocolError):
-            return  # the server wants no more of it; its answer may still come
+            self._sent.set()
+            await self._request.disconnected()
         except ClientGone:
             pass
-        else:
-            await self._request.disconnected()
         self._failure = ClientGone()
         exchange.cancel()
 
     async def _send_event(self, event: h11.Data | h11.EndOfMessage) -> None:
-        if data := self._http.send(event):
-            await self._upstream.send(data)
+        try:
+            data = self._http.send(event)
+        except h11.LocalProtocolError:
+            return  # the exchange is over for the server
+        if data:
+            await self._pass_on(data)
+
+    async def _pass_on(self, data: bytes) -> None:
+        """Send to the server; what it does not want any more is dropped, for its answer may still come."""
+        if self._deaf:
+            return
+        with anyio.CancelScope() as self._sending:
+            try:
+                await self._upstream.send(data)
+            except OSError:
+                self._deaf = True
 
     async def _answer(self) -> None:
         try:
             while True:
                 event = await self._next_event()
                 if isinstance(event, h11.Response):
-                    await self._request.start(event.status_code, answer_headers(event))
+                    head = [*answer_headers(event), *self._request.closing]
+                    await self._request.start(event.status_code, head)
                 elif isinstance(event, h11.Data):
                     await self._request.write(bytes(event.data))
                 elif isinstance(event, h11.EndOfMessage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import anyio
@@ -29,58 +30,75 @@ from grotte._proto.messages import (
     decode_base64,
     encode,
 )
+from grotte._proto.resume import RAW_HEADER
+from grotte.engine.data import offsets
 from grotte.engine.data.rpc import Call, Stream, Streaming, Unary, keepalive_interval, until_disconnected
 from grotte.engine.faults import SANDBOX_NOT_FOUND, RpcFault
 from grotte.engine.host import TerminalSize
-from grotte.engine.processes.output import Subscription
-from grotte.engine.processes.process import Process, pack_event
+from grotte.engine.processes.identity import identity
+from grotte.engine.processes.process import Process, pack_event, pack_output, pack_raw
+from grotte.engine.processes.spool import Piece, Reader
 
 KEEPALIVE = pack_event(ProcessEvent(keepalive=Empty()))
 #: What the kernel's 16 bits hold.
 MAX_SIDE = 65535
-#: Programs start with this search path, as on every Debian.
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 async def start(call: Call, stream: Stream) -> None:
     request = await stream.first(StartRequest)
     terminal = None if request.pty is None else _terminal_size(request.pty)
     _check(request)
+    wanted = _wanted(call)
     user = await call.sandbox.guest.user(call.user)
-    identity = {"PATH": PATH, "HOME": user.home, "USER": user.name, "LOGNAME": user.name}
-    envs = identity | call.sandbox.global_envs() | request.process.envs
-    process, subscription = await call.sandbox.processes.start(request, envs, user.name, call.deadline, terminal)
-    await _tell(call, stream, process, subscription)
+    envs = identity(user) | call.sandbox.global_envs() | request.process.envs
+    request.process.cwd = request.process.cwd or call.sandbox.template.setup.workdir or None
+    process, reader = await call.sandbox.processes.start(request, envs, user.name, call.deadline, terminal)
+    await _tell(call, stream, process, reader, resumes=wanted is not None)
 
 
 async def connect(call: Call, stream: Stream) -> None:
     request = await stream.first(ConnectRequest)
+    wanted = _wanted(call)
     process = call.sandbox.processes.find(request.process, ended=True)
-    await _tell(call, stream, process, process.subscribe())
+    await _tell(call, stream, process, process.output.listen(wanted), resumes=wanted is not None)
 
 
-async def _tell(call: Call, stream: Stream, process: Process, subscription: Subscription) -> None:
+def _wanted(call: Call) -> dict[str, int] | None:
+    text = call.request.headers.get(offsets.HEADER)
+    return None if text is None else offsets.parse_offsets(text)
+
+
+async def _tell(call: Call, stream: Stream, process: Process, reader: Reader, *, resumes: bool) -> None:
     """Send a process's events until it ends; when the client leaves, the process stays."""
+    if resumes:
+        call.headers.append((offsets.HEADER, offsets.format_offsets(reader.begins)))
+    packed = pack_output
+    if call.request.headers.get(RAW_HEADER.lower()) == "1":
+        call.headers.append((RAW_HEADER.lower(), "1"))
+        packed = pack_raw
     try:
         await stream.send(pack_event(ProcessEvent(start=StartEvent(pid=process.pid))))
-        await until_disconnected(call.request, partial(_relay, call, stream, subscription))
+        await until_disconnected(call.request, partial(_relay, call, stream, reader, packed))
     finally:
-        process.unsubscribe(subscription)
+        reader.close()
     if process.end is None:
         raise RpcFault("unavailable", SANDBOX_NOT_FOUND)
     await stream.end(pack_event(ProcessEvent(end=process.end)))
 
 
-async def _relay(call: Call, stream: Stream, subscription: Subscription) -> None:
+async def _relay(call: Call, stream: Stream, reader: Reader, packed: Callable[[list[Piece]], bytes]) -> None:
     interval = keepalive_interval(call)
     while True:
-        with anyio.move_on_after(interval) as silence:
-            events = await subscription.take()
-        if silence.cancelled_caught:
-            events = KEEPALIVE
-        elif not events:
-            return
-        await stream.send(events)
+        output = reader.take_now()  # a limit in time costs more than much output has to wait
+        if not output:
+            with anyio.move_on_after(interval) as silence:
+                output = await reader.take()
+            if silence.cancelled_caught:
+                await stream.send(KEEPALIVE)
+                continue
+            if not output:
+                return
+        await stream.send(packed(output))
 
 
 def _check(request: StartRequest) -> None:

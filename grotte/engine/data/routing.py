@@ -80,6 +80,16 @@ def is_for_sandbox(request: Request) -> bool:
     return any(port is not None and port.strip() != str(ENVD_PORT) for port in ports)
 
 
+def is_unaddressed(request: Request) -> bool:
+    """Whether a request names no sandbox in any way.
+
+    Raises:
+        TextFault: 400, it names one in a malformed way.
+    """
+    named = address_in_headers(request) or address_in_host(request)
+    return named is None and "x-access-token" not in request.headers
+
+
 def is_for_port(request: Request) -> bool:
     """Whether a request names a port of a sandbox that is not the daemon's.
 

@@ -30,7 +30,7 @@ from grotte._proto.messages import InvalidMessage, decode, encode
 from grotte.engine.faults import SANDBOX_NOT_FOUND, ClientGone, Fault, Headers, RpcFault, sandbox_gone
 from grotte.engine.host import GuestError
 from grotte.engine.http import Request
-from grotte.engine.lifecycle.sandbox import DEFAULT_USER, Sandbox
+from grotte.engine.lifecycle.sandbox import Sandbox
 
 M = TypeVar("M", bound=Struct)
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Call:
     request: Request
     sandbox: Sandbox
     headers: Headers
-    user: str = DEFAULT_USER
+    user: str
     deadline: float | None = None
 
 

@@ -16,21 +16,26 @@ from wsproto.events import (
     Message,
     Ping,
     RejectConnection,
+    RejectData,
     TextMessage,
 )
 from wsproto.events import Request as Opening
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import ProtocolError
 
+from grotte.engine.data.pages import for_browser
 from grotte.engine.data.routing import find_port, is_for_port, wake
-from grotte.engine.data.upstream import Upstream, check_traffic, open_port, request_headers
-from grotte.engine.faults import Fault
+from grotte.engine.data.upstream import RawHeaders, Upstream, check_traffic, open_port, passed_on, request_headers
+from grotte.engine.faults import Fault, ProxyFault
 from grotte.engine.http import Receive, Request, Scope, Send
 from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.sandbox import Sandbox
 
 #: The longest message, in bytes; ASGI hands over whole messages only.
 MAX_MESSAGE = 64 * 1024 * 1024
+#: The longest body of an answer that is no WebSocket, in bytes.
+MAX_REFUSAL = 1024 * 1024
+NO_WEBSOCKET = "The sandbox is running but its port does not answer as a WebSocket"
 #: Close codes that are for this side alone and are never sent.
 _NOT_SENT = (None, 1005, 1006, 1015)
 
@@ -41,15 +46,17 @@ async def serve_websocket(scope: Scope, receive: Receive, send: Send, registry: 
     await receive()  # the client wants to connect
     try:
         if not is_for_port(request):
-            return await _close(send, CloseReason.POLICY_VIOLATION)
+            raise Fault(404, "not found: WebSockets are for the ports of sandboxes")
         sandbox, port = find_port(request, registry)
         check_traffic(request, sandbox)
         if sandbox.paused:
             await wake(sandbox, registry)
         async with open_port(sandbox, port) as upstream:
-            await _Bridge(upstream, receive, send).run(_opening(scope, request, sandbox, port))
+            bridge = _Bridge(upstream, receive, send)
+            if not await bridge.run(_opening(scope, request, sandbox, port)):
+                raise ProxyFault(502, NO_WEBSOCKET, sandbox.sandbox_id, port)
     except Fault as fault:
-        await _close(send, CloseReason.INTERNAL_ERROR, fault.message)
+        await _refuse(send, for_browser(fault, request))
 
 
 def _opening(scope: Scope, request: Request, sandbox: Sandbox, port: int) -> Opening:
@@ -74,23 +81,38 @@ class _Bridge:
         self._server = WSConnection(ConnectionType.CLIENT)
         self._client_left = False
 
-    async def run(self, opening: Opening) -> None:
+    async def run(self, opening: Opening) -> bool:
+        """Join the two until one ends; False if the server does not answer the opening in its protocol."""
         code, reason = int(CloseReason.INTERNAL_ERROR), ""
         async with aclosing(self._events(opening)) as events:
             try:
                 first = await anext(events, None)
+                if isinstance(first, RejectConnection):
+                    await self._pass_refusal(first, events)
+                    return True
             except (OSError, ProtocolError):
-                first = None
+                return False
             if not isinstance(first, AcceptConnection):
-                await _close(self._send, CloseReason.POLICY_VIOLATION)
-                return
+                return False
             await self._send({"type": "websocket.accept", "subprotocol": first.subprotocol})
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._from_client, tasks.cancel_scope)
                 code, reason = await self._from_server(events)
                 tasks.cancel_scope.cancel()
             if not self._client_left:
-                await _close(self._send, code, reason)
+                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
+        return True
+
+    async def _pass_refusal(self, refusal: RejectConnection, events: AsyncGenerator[Event]) -> None:
+        """The server's own answer, as the client would get it without an engine in between."""
+        body = bytearray()
+        async for event in events:
+            if isinstance(event, RejectData):
+                body += event.data
+            if len(body) > MAX_REFUSAL:
+                raise ProtocolError("the refusal is too long")
+        headers = [(name, value) for name, value in passed_on(refusal.headers) if name.lower() != b"content-length"]
+        await _answer(self._send, refusal.status_code, headers, bytes(body))
 
     async def _events(self, opening: Opening) -> AsyncGenerator[Event]:
         """What the server says, until it hangs up."""
@@ -100,7 +122,7 @@ class _Bridge:
             self._server.receive_data(data or None)
             for event in self._server.events():
                 yield event
-                if isinstance(event, CloseConnection | RejectConnection):
+                if isinstance(event, CloseConnection) or _ends_refusal(event):
                     return
 
     async def _from_server(self, events: AsyncGenerator[Event]) -> tuple[int, str]:
@@ -152,5 +174,20 @@ def _message(event: Any) -> Event:
     return BytesMessage(data=event["bytes"]) if text is None else TextMessage(data=text)
 
 
-async def _close(send: Send, code: int, reason: str = "") -> None:
-    await send({"type": "websocket.close", "code": int(code), "reason": reason})
+def _ends_refusal(event: Event) -> bool:
+    return (isinstance(event, RejectConnection) and not event.has_body) or (
+        isinstance(event, RejectData) and event.body_finished
+    )
+
+
+async def _refuse(send: Send, fault: Fault) -> None:
+    """Answer with an error instead of a WebSocket."""
+    fields = [*fault.headers, ("content-type", fault.content_type)]
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+    await _answer(send, fault.status, headers, fault.body())
+
+
+async def _answer(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "websocket.http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

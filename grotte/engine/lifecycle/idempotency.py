@@ -13,15 +13,24 @@ from grotte.engine.lifecycle.store import Store
 _KEY = re.compile(r"[a-z0-9-]{1,255}")
 
 
+class _Making:
+    """A creation under way, or one whose answer has not been sent yet."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        #: Others have asked for its answer.
+        self.shared = False
+
+
 class Idempotency:
     """Answers by key and owner: the first request makes one, its repetitions get the same."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._running: dict[tuple[str, str], anyio.Event] = {}
+        self._making: dict[tuple[str, str], _Making] = {}
 
     async def once(self, owner: str, key: str, digest: bytes, make: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The answer to this key; `make` is called if there is none yet.
+        """The answer to this key; `make` is called if there is none yet, and `heard` or `unheard` is told afterwards.
 
         Args:
             digest: What was asked for; the same key with another digest is refused.
@@ -31,16 +40,38 @@ class Idempotency:
         """
         if not _KEY.fullmatch(key):
             raise ControlFault(400, "Idempotency-Key must be 1 to 255 characters of [a-z0-9-]")
-        while (running := self._running.get((owner, key))) is not None:
-            await running.wait()
+        while (making := self._making.get((owner, key))) is not None:
+            making.shared = True
+            if making.done.is_set():
+                break
+            await making.done.wait()
         if (known := self._store.answer(owner, key)) is not None:
             if known[0] != digest:
                 raise ControlFault(422, "this Idempotency-Key was used for a different request")
             return known[1]
-        self._running[owner, key] = anyio.Event()
+        self._making[owner, key] = making = _Making()
         try:
             answer = await make()
             self._store.remember(owner, key, digest, answer)
-            return answer
+        except BaseException:
+            del self._making[owner, key]
+            raise
         finally:
-            self._running.pop((owner, key)).set()
+            making.done.set()
+        return answer
+
+    def heard(self, owner: str, key: str) -> None:
+        """Whoever made the answer got it."""
+        self._making.pop((owner, key), None)
+
+    def unheard(self, owner: str, key: str) -> bool:
+        """Whoever made the answer left before it was there.
+
+        Returns:
+            True if nobody else knows of it: it is forgotten.
+        """
+        making = self._making.pop((owner, key), None)
+        if making is None or making.shared:
+            return False
+        self._store.forget(owner, key)
+        return True

@@ -54,6 +54,18 @@ def parse_template(text: str) -> TemplateReference:
     return TemplateReference(namespace if slash else None, alias, tag or DEFAULT_TAG)
 
 
+def check_tag(text: str) -> str:
+    """A tag, normalised.
+
+    Raises:
+        ControlFault: 400, it is none.
+    """
+    tag = text.strip().lower()
+    if not _TAG.fullmatch(tag) or _is_uuid(tag):
+        raise ControlFault(400, f"invalid tag {text[:200]!r}: expected [a-z0-9-_.]+, and no UUID")
+    return tag
+
+
 def _is_uuid(text: str) -> bool:
     try:
         uuid.UUID(text)

@@ -73,11 +73,12 @@ class Pausing:
         if not memory:
             await self._leave_memory(sandbox)
 
-    async def resume(self, sandbox: Sandbox, prolong: Callable[[], None]) -> bool:
+    async def resume(self, sandbox: Sandbox, prolong: Callable[[], None], *, memory: bool) -> bool:
         """Let a sandbox go on: with its processes if they are still in memory, else with its files.
 
         Args:
             prolong: Gives it time to live; called before anything runs.
+            memory: Off, processes that are still in memory end, and it starts from its files.
 
         Returns:
             False if it ran already; then `prolong` was not called.
@@ -90,6 +91,8 @@ class Pausing:
             if not sandbox.paused:
                 return False
             with anyio.CancelScope(shield=True):
+                if not memory:
+                    await self._leave_memory(sandbox)
                 if sandbox.life is None:
                     await self._launch(sandbox)
             sandbox.paused = False

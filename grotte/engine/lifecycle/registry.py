@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import itertools
 import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup
 
 from grotte.engine.faults import ControlFault
 from grotte.engine.host import Guest, HostError, Limits, SandboxHost, SandboxSpec
+from grotte.engine.journal import Journals
+from grotte.engine.lifecycle.booting import Booting
 from grotte.engine.lifecycle.ids import new_sandbox_id
 from grotte.engine.lifecycle.keys import new_access_token
+from grotte.engine.lifecycle.metering import Meter
 from grotte.engine.lifecycle.pausing import Pausing
 from grotte.engine.lifecycle.rows import from_row, row_of, settings_of
 from grotte.engine.lifecycle.sandbox import Life, Order, Sandbox
 from grotte.engine.lifecycle.spares import Spares
+from grotte.engine.lifecycle.starting import start_of
 from grotte.engine.lifecycle.store import REMEMBERED_TOKENS, SandboxRow, Store
 from grotte.engine.lifecycle.templates import Template, Templates
-from grotte.engine.processes.table import ProcessTable
+from grotte.engine.lifecycle.volumes import VolumeMount, Volumes, mounts_of
 from grotte.errors import GrotteException
 
 log = logging.getLogger("grotte.engine")
 
 #: How long a sandbox may take to die before the engine goes on without waiting, in seconds.
 KILL_GRACE = 20.0
+
+#: How many deadlines that hold no longer may wait for their moment, besides as many as there are sandboxes.
+STALE_DEADLINES = 64
 
 
 class Registry:
@@ -46,12 +51,16 @@ class Registry:
         self._by_token: dict[bytes, Sandbox] = {}
         self._ended_tokens: dict[bytes, str] = {}
         self._pending = 0
+        self._created = self._ended = 0
         self._held: list[Template] = []
-        self._spares = Spares(host, spares, lambda: self._pending > 0, lambda: self._running() > 0)
-        self._pausing = Pausing(host, store, self._lives, self._spec, self._attach)
-        self.templates = Templates(host, store, self._layers_in_use)
-        self._deadlines: list[tuple[float, int, Sandbox]] = []
-        self._order = itertools.count()
+        self._booting = Booting(host)
+        self._spares = Spares(self._booting.launch, spares, lambda: self._pending > 0, lambda: self._running() > 0)
+        self._pausing = Pausing(host, store, self._lives, self._spec, self._attach_again)
+        self.meter = Meter(host, self._all_running)
+        self.journals = Journals()
+        self.volumes = Volumes(store.database, host.volumes, self._mounts)
+        self.templates = Templates(host, store, self._templates_in_use)
+        self._deadlines: list[tuple[float, str]] = []
         self._sooner = anyio.Event()
         self._tasks: TaskGroup
 
@@ -62,9 +71,13 @@ class Registry:
             self._restore(row)
         for token, sandbox_id in self._store.ended_tokens():
             self._ended_tokens[_digest(token)] = sandbox_id
+        await self.templates.collect()
+        await self.volumes.sweep()
         async with anyio.create_task_group() as self._tasks:
+            self._booting.tasks = self._tasks
             self._tasks.start_soon(self._expire)
             self._tasks.start_soon(self._spares.keep)
+            self._tasks.start_soon(self.meter.keep)
             try:
                 yield self
             finally:
@@ -81,6 +94,23 @@ class Registry:
 
     def _running(self) -> int:
         return sum(not sandbox.paused for sandbox in self._live.values())
+
+    def all(self) -> list[Sandbox]:
+        """All sandboxes, of all owners."""
+        return list(self._live.values())
+
+    @property
+    def spares(self) -> int:
+        """How many sandboxes stand ready."""
+        return len(self._spares)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many sandboxes were created here, and how many have ended."""
+        return self._created, self._ended
+
+    def _all_running(self) -> list[Sandbox]:
+        return [sandbox for sandbox in self._live.values() if not sandbox.paused]
 
     def _lives(self, sandbox: Sandbox) -> bool:
         return self._live.get(sandbox.sandbox_id) is sandbox and sandbox.alive
@@ -128,7 +158,7 @@ class Registry:
         Raises:
             ControlFault: 429, there are too many; 500, the machine could not do it.
         """
-        with self._one_more(), self.holding(order.template):
+        with self._one_more(), self.holding(order.template), self.volumes.holding(order.mounts):
             return await self._launch(order)
 
     @contextmanager
@@ -143,16 +173,21 @@ class Registry:
             self._spares.look_again()
 
     async def _launch(self, order: Order) -> Sandbox:
-        sandbox_id = new_sandbox_id()
+        sandbox_id, setup = new_sandbox_id(), order.template.setup
         spec = SandboxSpec(
             sandbox_id=sandbox_id,
             layers=order.template.layers,
             hostname=sandbox_id,
-            limits=self._limits,
+            limits=setup.limits(self._limits),
+            on_host_usr=setup.on_host_usr,
             egress=None if self.no_internet else order.network.egress,
+            mounts=mounts_of(order.mounts),
         )
+        start = start_of(setup, order.template.template_id)
         try:
-            guest = await self._spares.take(spec) or await self._host.launch(spec)
+            # A spare with volumes would keep them from being deleted.
+            spare = None if spec.mounts else await self._spares.take(spec, start)
+            guest = spare or await self._booting.launch(spec, start)
         except HostError as error:
             log.error("event=launch_failed sandbox=%s reason=%s", sandbox_id, error)  # noqa: TRY400  (a reason, no bug)
             raise ControlFault(500, f"the sandbox could not be started: {error}") from None
@@ -162,7 +197,10 @@ class Registry:
         except sqlite3.Error:
             await self.kill(sandbox)
             raise
+        self.templates.catalogue.spawned(sandbox.template.template_id)
+        self._created += 1
         log.info("event=created sandbox=%s template=%s", sandbox.sandbox_id, order.template.alias)
+        sandbox.journal.add("info", "sandbox created", template=order.template.alias)
         return sandbox
 
     def _adopt(self, guest: Guest, order: Order) -> Sandbox:
@@ -172,10 +210,12 @@ class Registry:
             owner=order.owner,
             template=order.template,
             life=None,
-            limits=self._limits,
+            limits=order.template.setup.limits(self._limits),
             timeout=order.timeout,
             auto_pause=order.auto_pause,
+            auto_pause_memory=order.auto_pause_memory,
             auto_resume=order.auto_resume,
+            mounts=order.mounts,
             started_at=now,
             end_at=now + order.timeout * 1_000_000,
             deadline=anyio.current_time() + order.timeout,
@@ -192,26 +232,34 @@ class Registry:
 
     def _enter(self, sandbox: Sandbox) -> None:
         self._live[sandbox.sandbox_id] = sandbox
+        self.journals.begin(sandbox.sandbox_id, sandbox.owner, sandbox.journal)
         if sandbox.access_token:
             self._by_token[_digest(sandbox.access_token)] = sandbox
 
     def _attach(self, sandbox: Sandbox, guest: Guest) -> None:
-        sandbox.life = Life(guest, ProcessTable(guest, self._tasks))
+        sandbox.life = Life(guest, self._booting.processes(guest))
+        sandbox.life.processes.journal = sandbox.journal
         sandbox.watchers.clear()
         self._tasks.start_soon(self._await_death, sandbox, sandbox.life)
+
+    def _attach_again(self, sandbox: Sandbox, guest: Guest) -> None:
+        self._attach(sandbox, guest)
+        if wanted := start_of(sandbox.template.setup, sandbox.template.template_id):
+            self._tasks.start_soon(self._booting.again, guest, sandbox.processes, wanted)
 
     def _restore(self, row: SandboxRow) -> None:
         """Take in a sandbox of an earlier engine, of which there are only files."""
         try:
             if not self._host.has_files(row.id):
                 raise ControlFault(404, "its files are gone")
-            sandbox = from_row(row, self.templates.stored(row.template), self._limits)
+            sandbox = from_row(row, self.templates.stored(row.template, row.settings.build), self._limits)
         except ControlFault as fault:
             log.error("event=lost sandbox=%s reason=%s", row.id, fault.message)  # noqa: TRY400  (a reason, no bug)
             self._store.end(row.id)
             return
         self._enter(sandbox)
         log.info("event=recovered sandbox=%s", row.id)
+        sandbox.journal.add("info", "sandbox found again, paused, after a restart of the engine")
 
     def _spec(self, sandbox: Sandbox) -> SandboxSpec:
         """How a sandbox goes on from its files."""
@@ -220,13 +268,17 @@ class Registry:
             layers=sandbox.template.layers,
             hostname=sandbox.sandbox_id,
             limits=sandbox.limits,
+            on_host_usr=sandbox.template.setup.on_host_usr,
             egress=None if self.no_internet else sandbox.network.egress,
             on_kept_files=True,
+            mounts=mounts_of(sandbox.mounts),
         )
 
-    def _layers_in_use(self) -> set[Path]:
-        templates = [*self._held, *(sandbox.template for sandbox in self._live.values())]
-        return {layer for template in templates for layer in template.layers}
+    def _mounts(self) -> list[VolumeMount]:
+        return [mount for sandbox in self._live.values() for mount in sandbox.mounts]
+
+    def _templates_in_use(self) -> list[Template]:
+        return [*self._held, *(sandbox.template for sandbox in self._live.values())]
 
     @contextmanager
     def holding(self, template: Template) -> Iterator[None]:
@@ -246,10 +298,11 @@ class Registry:
             ControlFault: 404, it has ended; 409, it is paused; 500 and 501, the machine could not, or never can.
         """
         await self._pausing.pause(sandbox, memory=memory)
+        sandbox.journal.add("info", "sandbox paused", memory=str(memory).lower())
         self._spares.look_again()
 
-    async def resume(self, sandbox: Sandbox, seconds: float) -> bool:
-        """Let a paused sandbox go on, for so many seconds; False if it runs.
+    async def resume(self, sandbox: Sandbox, seconds: float, *, memory: bool = True) -> bool:
+        """Let a paused sandbox go on, for so many seconds; False if it runs. Without its memory, it starts anew.
 
         Raises:
             ControlFault: 404, it has ended; 429, too many run; 500, the machine could not do it.
@@ -257,7 +310,10 @@ class Registry:
         if not sandbox.paused:
             return False
         with self._one_more():
-            return await self._pausing.resume(sandbox, lambda: self.set_end(sandbox, seconds))
+            resumed = await self._pausing.resume(sandbox, lambda: self.set_end(sandbox, seconds), memory=memory)
+        if resumed:
+            sandbox.journal.add("info", "sandbox resumed")
+        return resumed
 
     # -- snapshots -----------------------------------------------------------------------------------------------
 
@@ -272,7 +328,9 @@ class Registry:
             ControlFault: 404, the sandbox has ended; 500 and 501, the machine could not, or never can.
         """
         async with self._pausing.at_rest(sandbox):
-            return await self.templates.add(sandbox, name, hidden=hidden)
+            template = await self.templates.add(sandbox, name, hidden=hidden)
+        sandbox.journal.add("info", "snapshot taken", template=template.template_id)
+        return template
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -294,8 +352,11 @@ class Registry:
         self._store.set_settings(sandbox.sandbox_id, settings_of(sandbox))
 
     def _watch_deadline(self, sandbox: Sandbox) -> None:
-        heapq.heappush(self._deadlines, (sandbox.deadline, next(self._order), sandbox))
-        if self._deadlines[0][2] is sandbox:
+        if len(self._deadlines) > 2 * len(self._live) + STALE_DEADLINES:
+            self._deadlines = [(other.deadline, other.sandbox_id) for other in self._live.values()]
+            heapq.heapify(self._deadlines)
+        heapq.heappush(self._deadlines, (sandbox.deadline, sandbox.sandbox_id))
+        if self._deadlines[0][1] == sandbox.sandbox_id:
             self._sooner.set()
 
     async def _expire(self) -> None:
@@ -303,10 +364,12 @@ class Registry:
             self._sooner = anyio.Event()
             now = anyio.current_time()
             while self._deadlines and self._deadlines[0][0] <= now:
-                deadline, _, sandbox = heapq.heappop(self._deadlines)
+                deadline, sandbox_id = heapq.heappop(self._deadlines)
                 # An entry whose sandbox got another deadline is stale: that deadline has an entry of its own.
-                if deadline == sandbox.deadline and sandbox.sandbox_id in self._live:
+                sandbox = self._live.get(sandbox_id)
+                if sandbox is not None and deadline == sandbox.deadline:
                     log.info("event=expired sandbox=%s", sandbox.sandbox_id)
+                    sandbox.journal.add("info", "time to live is over")
                     self._tasks.start_soon(self._end_in_time, sandbox)
             wait = self._deadlines[0][0] - now if self._deadlines else float("inf")
             with anyio.move_on_after(wait):
@@ -316,7 +379,7 @@ class Registry:
         """Its time is up: pause it if its owner wanted that and the machine can, or end it."""
         if sandbox.auto_pause:
             try:
-                await self.pause(sandbox)
+                await self.pause(sandbox, memory=sandbox.auto_pause_memory)
             except ControlFault as fault:
                 if fault.status in (404, 409):  # somebody else was faster
                     return
@@ -369,6 +432,7 @@ class Registry:
         life.processes.lose_all()
         if sandbox.life is life and self._forget(sandbox):
             log.warning("event=died sandbox=%s", sandbox.sandbox_id)
+            sandbox.journal.add("error", "sandbox died: its first process has ended")
             await self.kill(sandbox)
 
     def _forget(self, sandbox: Sandbox) -> bool:
@@ -380,6 +444,7 @@ class Registry:
             self._ended_tokens[digest] = sandbox.sandbox_id
             while len(self._ended_tokens) > REMEMBERED_TOKENS:
                 self._ended_tokens.pop(next(iter(self._ended_tokens)))
+        self._ended += 1
         self._spares.look_again()
         try:
             self._store.end(sandbox.sandbox_id)
@@ -387,6 +452,8 @@ class Registry:
             # The next start takes it for ended anyway.
             log.exception("event=end_not_stored sandbox=%s", sandbox.sandbox_id)
         log.info("event=ended sandbox=%s", sandbox.sandbox_id)
+        sandbox.journal.add("info", "sandbox ended")
+        self.journals.end(sandbox.sandbox_id)
         return True
 
 

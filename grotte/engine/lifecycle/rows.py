@@ -26,7 +26,15 @@ def row_of(sandbox: Sandbox) -> SandboxRow:
 
 def settings_of(sandbox: Sandbox) -> Settings:
     """What is stored of it and may change."""
-    return Settings(sandbox.timeout, sandbox.auto_pause, sandbox.auto_resume, sandbox.network)
+    return Settings(
+        timeout=sandbox.timeout,
+        auto_pause=sandbox.auto_pause,
+        auto_resume=sandbox.auto_resume,
+        network=sandbox.network,
+        build=sandbox.template.build,
+        auto_pause_memory=sandbox.auto_pause_memory,
+        mounts=sandbox.mounts,
+    )
 
 
 def from_row(row: SandboxRow, template: Template, limits: Limits) -> Sandbox:
@@ -37,10 +45,12 @@ def from_row(row: SandboxRow, template: Template, limits: Limits) -> Sandbox:
         template=template,
         life=None,
         paused=True,
-        limits=limits,
+        limits=template.setup.limits(limits),
         timeout=row.settings.timeout,
         auto_pause=row.settings.auto_pause,
+        auto_pause_memory=row.settings.auto_pause_memory,
         auto_resume=row.settings.auto_resume,
+        mounts=row.settings.mounts,
         started_at=row.started_at,
         end_at=row.end_at,
         deadline=float("inf"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -9,12 +10,13 @@ from typing import Literal
 import anyio
 
 from grotte.engine.host import Guest, GuestError, Limits, Watch
+from grotte.engine.journal import Journal
+from grotte.engine.lifecycle.metering import History
 from grotte.engine.lifecycle.network import Network
+from grotte.engine.lifecycle.starting import facts
 from grotte.engine.lifecycle.templates import Template
+from grotte.engine.lifecycle.volumes import VolumeMount
 from grotte.engine.processes.table import ProcessTable
-
-#: What `base` runs commands as.
-DEFAULT_USER = "user"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,7 +26,9 @@ class Order:
     Attributes:
         timeout: Seconds to live.
         auto_pause: It is paused at the end of its time, not killed.
+        auto_pause_memory: Its processes are kept then, not its files alone.
         auto_resume: A request to it while it is paused resumes it.
+        mounts: Volumes that it shares with others.
     """
 
     owner: str
@@ -35,7 +39,9 @@ class Order:
     metadata: dict[str, str]
     envs: dict[str, str]
     auto_pause: bool = False
+    auto_pause_memory: bool = True
     auto_resume: bool = False
+    mounts: tuple[VolumeMount, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +64,10 @@ class Sandbox:
         started_at: Unix microseconds.
         end_at: Unix microseconds, for people to read.
         deadline: The same moment on the event loop's clock, which no clock change moves.
+        mounts: Volumes that it shares with others.
         watchers: Watches that clients made to ask for their events, by id.
+        history: What it used.
+        journal: What happened in it and to it.
     """
 
     sandbox_id: str
@@ -70,6 +79,7 @@ class Sandbox:
     limits: Limits
     timeout: float
     auto_pause: bool = False
+    auto_pause_memory: bool = True
     auto_resume: bool = False
     started_at: int
     end_at: int
@@ -79,7 +89,10 @@ class Sandbox:
     network: Network
     metadata: dict[str, str]
     envs: dict[str, str] = field(repr=False)
+    mounts: tuple[VolumeMount, ...] = ()
     watchers: dict[str, Watch] = field(default_factory=dict, repr=False)
+    history: History = field(default_factory=History, repr=False)
+    journal: Journal = field(default_factory=Journal, repr=False)
 
     @property
     def guest(self) -> Guest:
@@ -114,15 +127,18 @@ class Sandbox:
         return "paused" if self.paused else "running"
 
     @property
+    def cpu_count(self) -> int:
+        """Its processors, as clients count them: whole ones."""
+        return max(1, math.ceil(self.limits.cpus))
+
+    @property
     def internet(self) -> bool:
         """Whether it reaches anything, or would."""
         return (self.life.guest.network if self.life else self.network).egress is not None
 
     def global_envs(self) -> dict[str, str]:
         """What every process finds in its environment; the sandbox's own facts cannot be overridden at creation."""
-        facts = {"SANDBOX": "true", "SANDBOX_ID": self.sandbox_id, "TEMPLATE_ID": self.template.template_id}
-        own = {f"{prefix}_{name}": value for prefix in ("E2B", "GROTTE") for name, value in facts.items()}
-        return self.envs | own
+        return self.template.setup.envs | self.envs | facts(self.sandbox_id, self.template.template_id)
 
 
 def rfc3339(micros: int) -> str:

@@ -7,13 +7,14 @@ for good. There are none until somebody creates, few ever, and none again when n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import anyio
 
-from grotte.engine.host import Guest, GuestError, HostError, SandboxHost, SandboxSpec
+from grotte.engine.host import Guest, GuestError, HostError, SandboxSpec
 from grotte.engine.lifecycle.ids import new_sandbox_id
+from grotte.engine.lifecycle.starting import Start
 
 log = logging.getLogger("grotte.engine")
 
@@ -29,17 +30,23 @@ REST = 5.0
 PROOF = 1.0
 
 
+Launch = Callable[[SandboxSpec, Start | None], Awaitable[Guest]]
+Shape = tuple[SandboxSpec, Start | None]
+
+
 @dataclass(eq=False, slots=True)
 class _Kind:
     """The spares of one specification.
 
     Attributes:
+        start: What was started in them.
         wanted_at: When one of its kind was created last.
         coming: Set when the launch under way has come to its end; None if there is none.
         awaited: Somebody waits for that launch.
     """
 
     spec: SandboxSpec
+    start: Start | None
     wanted_at: float
     ready: list[Guest] = field(default_factory=list)
     coming: anyio.Event | None = None
@@ -50,18 +57,18 @@ class Spares:
     """The spares of an engine.
 
     Args:
-        host: Where they are launched.
+        launch: Launches one, and starts in it what is to be started there.
         count: How many of each kind stand ready; 0 for none at all.
         busy: Tells whether somebody waits for a creation: spares are launched when nobody does.
         in_use: Tells whether there are sandboxes.
     """
 
-    def __init__(self, host: SandboxHost, count: int, busy: Callable[[], bool], in_use: Callable[[], bool]) -> None:
-        self._host = host
+    def __init__(self, launch: Launch, count: int, busy: Callable[[], bool], in_use: Callable[[], bool]) -> None:
+        self._launch = launch
         self._count = count
         self._busy = busy
         self._in_use = in_use
-        self._kinds: dict[SandboxSpec, _Kind] = {}
+        self._kinds: dict[Shape, _Kind] = {}
         self._changed = anyio.Event()
         self._quiet_since: float | None = None
         self._rest_until = 0.0
@@ -70,14 +77,14 @@ class Spares:
     def __len__(self) -> int:
         return sum(len(kind.ready) for kind in self._kinds.values())
 
-    async def take(self, spec: SandboxSpec) -> Guest | None:
+    async def take(self, spec: SandboxSpec, start: Start | None = None) -> Guest | None:
         """A spare that is as a sandbox of this specification would be, but for its id; None if there is none.
 
         Whatever the answer, there will be spares of this kind soon.
         """
         if self._count == 0 or self._closed:
             return None
-        kind = self._kind_of(spec)
+        kind = self._kind_of(spec, start)
         if not kind.ready and kind.coming is not None and not kind.awaited:
             # One that is on its way is here sooner than one that would be launched now.
             kind.awaited = True
@@ -91,9 +98,9 @@ class Spares:
                 return guest
         return None
 
-    def _kind_of(self, spec: SandboxSpec) -> _Kind:
-        shape = replace(spec, sandbox_id="", hostname="")
-        kind = self._kinds.pop(shape, None) or _Kind(shape, 0.0)
+    def _kind_of(self, spec: SandboxSpec, start: Start | None) -> _Kind:
+        shape = replace(spec, sandbox_id="", hostname=""), start
+        kind = self._kinds.pop(shape, None) or _Kind(*shape, 0.0)
         kind.wanted_at = anyio.current_time()
         self._kinds[shape] = kind  # last in order: wanted last
         self.look_again()
@@ -142,7 +149,7 @@ class Spares:
         sandbox_id = new_sandbox_id()
         kind.coming = anyio.Event()
         try:
-            guest = await self._host.launch(replace(kind.spec, sandbox_id=sandbox_id, hostname=sandbox_id))
+            guest = await self._launch(replace(kind.spec, sandbox_id=sandbox_id, hostname=sandbox_id), kind.start)
         except HostError as error:
             log.warning("event=spare_failed reason=%s", error)
             self._rest_until = anyio.current_time() + REST

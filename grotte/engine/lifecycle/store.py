@@ -14,11 +14,14 @@ from typing import Literal, Self
 
 import msgspec
 
+from grotte.engine.builds.schema import SCHEMA as _TEMPLATES_SCHEMA
 from grotte.engine.datadir import make_private
 from grotte.engine.lifecycle.network import Network
+from grotte.engine.lifecycle.setup import Setup
+from grotte.engine.lifecycle.volumes import VolumeMount
 from grotte.errors import EngineUnavailableException
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: How long an ended sandbox and an idempotency key are remembered, in seconds.
 MEMORY = 86400
 #: Ended sandboxes whose tokens are still told from wrong ones.
@@ -45,7 +48,7 @@ CREATE TABLE snapshots (
     below TEXT NOT NULL, sandbox TEXT NOT NULL, made_at INTEGER NOT NULL
 ) STRICT;
 """
-_STEPS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
+_STEPS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3, _TEMPLATES_SCHEMA)
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -55,6 +58,9 @@ class Settings(msgspec.Struct, frozen=True):
     auto_pause: bool = False
     auto_resume: bool = False
     network: Network = Network()
+    build: str = ""
+    auto_pause_memory: bool = True
+    mounts: tuple[VolumeMount, ...] = ()
 
 
 class SandboxRow(msgspec.Struct, frozen=True):
@@ -82,6 +88,7 @@ class SnapshotRow(msgspec.Struct, frozen=True):
         below: The snapshots that it stands on, topmost first.
         sandbox: Whose files it has.
         made_at: Unix microseconds.
+        setup: That of the template which the sandbox started from.
     """
 
     id: str
@@ -92,6 +99,7 @@ class SnapshotRow(msgspec.Struct, frozen=True):
     below: list[str]
     sandbox: str
     made_at: int
+    setup: Setup = Setup()
 
 
 class Store:
@@ -130,9 +138,17 @@ class Store:
             missing = "".join(_STEPS[version:])
             self._db.executescript(f"BEGIN; {missing} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
+    @property
+    def database(self) -> sqlite3.Connection:
+        """The database, for those who keep tables of their own in it."""
+        return self._db
+
     def kept(self) -> list[str]:
-        """The sandboxes that did not end, although their engine may have, and the snapshots."""
-        rows = self._db.execute("SELECT id FROM sandboxes WHERE state <> 'ended' UNION ALL SELECT id FROM snapshots")
+        """The sandboxes that did not end, although their engine may have, the snapshots and the layers."""
+        rows = self._db.execute(
+            "SELECT id FROM sandboxes WHERE state <> 'ended' UNION ALL SELECT id FROM snapshots"
+            " UNION ALL SELECT id FROM layers WHERE id <> ''"
+        )
         return [row[0] for row in rows]
 
     def recover(self) -> list[SandboxRow]:
@@ -197,15 +213,16 @@ class Store:
     def snapshots(self) -> list[SnapshotRow]:
         """All of them, oldest first."""
         rows = self._db.execute(
-            "SELECT id, owner, name, tag, hidden, below, sandbox, made_at FROM snapshots ORDER BY made_at, id"
+            "SELECT id, owner, name, tag, hidden, below, sandbox, made_at, setup FROM snapshots ORDER BY made_at, id"
         ).fetchall()
         return [_snapshot_row(row) for row in rows]
 
     def add_snapshot(self, row: SnapshotRow) -> None:
-        below = msgspec.json.encode(row.below).decode()
+        below, setup = (msgspec.json.encode(value).decode() for value in (row.below, row.setup))
         self._db.execute(
-            "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (row.id, row.owner, row.name, row.tag, row.hidden, below, row.sandbox, row.made_at),
+            "INSERT INTO snapshots (id, owner, name, tag, hidden, below, sandbox, made_at, setup)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.id, row.owner, row.name, row.tag, row.hidden, below, row.sandbox, row.made_at, setup),
         )
 
     def hide_snapshot(self, snapshot_id: str) -> None:
@@ -227,14 +244,19 @@ class Store:
             "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)", (owner, key, digest, answer, _now())
         )
 
+    def forget(self, owner: str, key: str) -> None:
+        """The key stands for nothing any more."""
+        self._db.execute("DELETE FROM idempotency WHERE owner = ? AND key = ?", (owner, key))
+
 
 def _sandbox_row(row: tuple[str, str, str, int, int, str | None, str | None, str, str, str]) -> SandboxRow:
     metadata, envs = (msgspec.json.decode(text, type=dict[str, str]) for text in row[7:9])
     return SandboxRow(*row[:7], metadata, envs, msgspec.json.decode(row[9], type=Settings))
 
 
-def _snapshot_row(row: tuple[str, str, str, str, int, str, str, int]) -> SnapshotRow:
-    return SnapshotRow(*row[:4], bool(row[4]), msgspec.json.decode(row[5], type=list[str]), *row[6:])
+def _snapshot_row(row: tuple[str, str, str, str, int, str, str, int, str]) -> SnapshotRow:
+    below, setup = msgspec.json.decode(row[5], type=list[str]), msgspec.json.decode(row[8], type=Setup)
+    return SnapshotRow(*row[:4], bool(row[4]), below, *row[6:8], setup)
 
 
 def _now() -> int:

@@ -1,69 +1,26 @@
-"""What a process says, on its way to those who listen."""
+"""What a process says, read from its pipes in pieces that end between characters."""
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
 
 #: The largest piece of output in one event.
 CHUNK = 32 * 1024
+#: How much is read at a time, and what a pipe holds: every read costs a turn of the loop, and wakes the writer.
+READ = 128 * 1024
 #: The same of a terminal.
 TERMINAL_CHUNK = 16 * 1024
-#: How much output waits for a slow listener before the process is made to wait, in bytes of events.
-BUFFER = 512 * 1024
 #: How long the first bytes of a character wait for the others, in seconds.
 SPLIT_GRACE = 0.05
 #: What is still read from pipes that others hold open after their process was killed: a full pipe, and then some.
 ABANDONED_LIMIT = 1024 * 1024
-
-
-class Subscription:
-    """One listener's queue of encoded events: bounded, so that a slow listener slows the process down."""
-
-    def __init__(self) -> None:
-        self._events: deque[bytes] = deque()
-        self._size = 0
-        self._more = anyio.Event()
-        self._room = anyio.Event()
-        self._closed = False
-        self.ended = False
-
-    async def put(self, event: bytes) -> None:
-        """Add an event; wait while the queue is full. Dropped if the listener is gone."""
-        while self._size >= BUFFER and not self._closed:
-            self._room = anyio.Event()
-            await self._room.wait()
-        if not self._closed:
-            self._events.append(event)
-            self._size += len(event)
-            self._more.set()
-
-    def end(self) -> None:
-        """Say that nothing more will come."""
-        self.ended = True
-        self._more.set()
-
-    async def take(self) -> bytes:
-        """All events that wait, as one piece; empty when there is nothing more."""
-        while not self._events and not self.ended:
-            self._more = anyio.Event()
-            await self._more.wait()
-        taken = b"".join(self._events)
-        self._events.clear()
-        self._size = 0
-        self._room.set()
-        return taken
-
-    def close(self) -> None:
-        """The listener leaves."""
-        self._closed = True
-        self._events.clear()
-        self._room.set()
 
 
 class Pipe:
@@ -73,8 +30,10 @@ class Pipe:
         fd: Non-blocking; closed by whoever made it.
     """
 
-    def __init__(self, fd: int, publish: Callable[[bytes], Awaitable[None]], chunk: int = CHUNK) -> None:
+    def __init__(self, fd: int, publish: Callable[[bytes], Awaitable[None]], chunk: int = READ) -> None:
         self.fd = fd
+        with suppress(OSError):  # a user who has many large pipes gets no more of them
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, READ)
         self._chunk = chunk
         self._publish = publish
         self._waiting: anyio.CancelScope | None = None
@@ -130,6 +89,22 @@ class Pipe:
             await anyio.wait_readable(self.fd)
         self._waiting = None
         return self._abandoned or not scope.cancelled_caught
+
+
+def cut(data: bytes, size: int) -> Iterator[bytes]:
+    """Pieces of at most `size` bytes, which end between characters where that can be.
+
+    Example:
+        >>> [piece.decode() for piece in cut("aéa".encode(), 2)]
+        ['a', 'é', 'a']
+    """
+    start = 0
+    while len(data) - start > size:
+        piece, _ = cut_between_characters(data[start : start + size])
+        piece = piece or data[start : start + size]
+        yield piece
+        start += len(piece)
+    yield data[start:] if start else data
 
 
 def cut_between_characters(data: bytes) -> tuple[bytes, bytes]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 
 import anyio
 
 from grotte._proto.connect import pack
 from grotte._proto.messages import DataEvent, EndEvent, ProcessConfig, ProcessEvent, ProcessEventResponse, encode
+from grotte._proto.resume import RAW_FLAGS
 from grotte.engine.faults import RpcFault
 from grotte.engine.host import ExitStatus, Guest, GuestError, SpawnedProcess, TerminalSize
-from grotte.engine.processes.output import TERMINAL_CHUNK, Pipe, Subscription
+from grotte.engine.processes.output import CHUNK, READ, TERMINAL_CHUNK, Pipe, cut
+from grotte.engine.processes.spool import Allowance, Piece, Spool
 
 log = logging.getLogger("grotte.engine")
 
@@ -41,6 +45,31 @@ def pack_event(event: ProcessEvent) -> bytes:
     return pack(encode(ProcessEventResponse(event=event)))
 
 
+def pack_output(pieces: list[Piece]) -> bytes:
+    """Output as the envelopes of its events."""
+    return b"".join(
+        pack_event(ProcessEvent(data=_EVENTS[piece.stream](data)))
+        for piece in pieces
+        for data in cut(piece.data, TERMINAL_CHUNK if piece.stream == "pty" else CHUNK)
+    )
+
+
+def pack_raw(pieces: list[Piece]) -> bytes:
+    """Output as it is, in envelopes that name the stream: for clients that asked for it."""
+    parts: list[bytes] = []
+    for piece in pieces:
+        parts += (bytes((RAW_FLAGS[piece.stream],)), len(piece.data).to_bytes(4, "big"), piece.data)
+    return b"".join(parts)
+
+
+#: What a piece of each stream is as an event.
+_EVENTS: dict[str, Callable[[bytes], DataEvent]] = {
+    "stdout": lambda data: DataEvent(stdout=data),
+    "stderr": lambda data: DataEvent(stderr=data),
+    "pty": lambda data: DataEvent(pty=data),
+}
+
+
 def end_event(status: ExitStatus) -> EndEvent:
     """How a process ended, in the words of the protocol."""
     if status.signal is None:
@@ -61,9 +90,12 @@ class Process:
     Attributes:
         end: The event that said how it ended, once it has.
         lost: It ended with its sandbox, nobody knows how.
+        output: The last of what it said.
     """
 
-    def __init__(self, guest: Guest, spawned: SpawnedProcess, config: ProcessConfig, tag: str | None) -> None:
+    def __init__(
+        self, guest: Guest, spawned: SpawnedProcess, config: ProcessConfig, tag: str | None, allowance: Allowance
+    ) -> None:
         self.pid = spawned.pid
         self.config = config
         self.tag = tag
@@ -74,11 +106,12 @@ class Process:
         self._spawned = spawned
         self._stdin = spawned.stdin
         self._stdin_lock = anyio.Lock(fast_acquire=True)
-        self._subscriptions: set[Subscription] = set()
         if spawned.stderr is None:
-            self._pipes = [Pipe(spawned.stdout, self._publish_terminal, TERMINAL_CHUNK)]
+            self.output = Spool(["pty"], allowance)
+            self._pipes = [self._pipe(spawned.stdout, "pty", TERMINAL_CHUNK)]
         else:
-            self._pipes = [Pipe(spawned.stdout, self._publish_stdout), Pipe(spawned.stderr, self._publish_stderr)]
+            self.output = Spool(["stdout", "stderr"], allowance)
+            self._pipes = [self._pipe(spawned.stdout, "stdout"), self._pipe(spawned.stderr, "stderr")]
         self._leave_pipes = False
         self._scope = anyio.CancelScope()
 
@@ -90,37 +123,8 @@ class Process:
     def has_terminal(self) -> bool:
         return self._spawned.stderr is None
 
-    # -- output --------------------------------------------------------------------------------------------------
-
-    def subscribe(self) -> Subscription:
-        """Listen to everything from now on; `unsubscribe` when done."""
-        subscription = Subscription()
-        if self.running:
-            self._subscriptions.add(subscription)
-        else:
-            subscription.end()
-        return subscription
-
-    def unsubscribe(self, subscription: Subscription) -> None:
-        self._subscriptions.discard(subscription)
-        subscription.close()
-
-    async def _publish_stdout(self, data: bytes) -> None:
-        if self._subscriptions:
-            await self._publish(DataEvent(stdout=data))
-
-    async def _publish_stderr(self, data: bytes) -> None:
-        if self._subscriptions:
-            await self._publish(DataEvent(stderr=data))
-
-    async def _publish_terminal(self, data: bytes) -> None:
-        if self._subscriptions:
-            await self._publish(DataEvent(pty=data))
-
-    async def _publish(self, data: DataEvent) -> None:
-        event = pack_event(ProcessEvent(data=data))
-        for subscription in list(self._subscriptions):
-            await subscription.put(event)
+    def _pipe(self, fd: int, stream: str, chunk: int = READ) -> Pipe:
+        return Pipe(fd, partial(self.output.put, stream), chunk)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -168,9 +172,7 @@ class Process:
         self._shut_stdin()
         for pipe in self._pipes:
             os.close(pipe.fd)
-        for subscription in self._subscriptions:
-            subscription.end()
-        self._subscriptions.clear()
+        self.output.end()
 
     async def send_signal(self, signum: int) -> None:
         """Signal this one process.

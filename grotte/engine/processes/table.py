@@ -8,24 +8,34 @@ from anyio.abc import TaskGroup
 from grotte._proto.messages import ProcessSelector, StartRequest
 from grotte.engine.faults import RpcFault
 from grotte.engine.host import Guest, SpawnRequest, TerminalSize
-from grotte.engine.processes.output import Subscription
+from grotte.engine.journal import Journal, Level
 from grotte.engine.processes.process import Process
+from grotte.engine.processes.spool import Allowance, Reader
 
 #: How long an ended process can still be asked how it ended, in seconds.
 RETENTION = 30.0
+#: How much of what a process said last on stderr is written down at its end, in bytes.
+STDERR_TAIL = 2048
 
 
 class ProcessTable:
     """Processes that run, and those that ended a moment ago.
 
     They belong to the sandbox and not to the request that started them: `tasks` is the engine's.
+
+    Attributes:
+        journal: Where their starts and ends are written down.
     """
 
     def __init__(self, guest: Guest, tasks: TaskGroup) -> None:
+        self.journal = Journal()
         self._guest = guest
         self._tasks = tasks
         self._running: dict[int, Process] = {}
         self._ended: dict[int, Process] = {}  # in the order of their ends
+        self._allowance = Allowance()
+        self._forgetting: anyio.CancelScope | None = None
+        self._lost = False
 
     async def start(
         self,
@@ -34,7 +44,7 @@ class ProcessTable:
         user: str,
         deadline: float | None,
         terminal: TerminalSize | None = None,
-    ) -> tuple[Process, Subscription]:
+    ) -> tuple[Process, Reader]:
         """Start a process and listen to it before it says a word.
 
         Args:
@@ -59,17 +69,46 @@ class ProcessTable:
         with anyio.CancelScope(shield=True):
             spawned = await self._guest.spawn(spawn)
         self._forget_stale(spawned.pid, request.tag)
-        process = self._running[spawned.pid] = Process(self._guest, spawned, config, request.tag)
-        subscription = process.subscribe()
+        process = self._running[spawned.pid] = Process(self._guest, spawned, config, request.tag, self._allowance)
+        reader = process.output.listen()
+        # Arguments may hold secrets, which are no business of a log.
+        self.journal.add("info", f"process {process.pid} started: {config.cmd}", pid=str(process.pid), user=user)
         self._tasks.start_soon(self._see_through, process, deadline)
-        return process, subscription
+        return process, reader
 
     async def _see_through(self, process: Process, deadline: float | None) -> None:
         try:
             await process.run(deadline)
         finally:
             del self._running[process.pid]
-            self._ended[process.pid] = process
+            self._write_down_end(process)
+            self._retain(process)
+
+    def _write_down_end(self, process: Process) -> None:
+        if process.end is None:
+            return  # it ended with its sandbox, which is written down elsewhere
+        fields = {"pid": str(process.pid), "status": process.end.status}
+        if tail := process.output.tail("stderr", STDERR_TAIL):
+            fields["stderr"] = tail.decode(errors="replace")
+        level: Level = "warn" if process.end.error else "info"
+        self.journal.add(level, f"process {process.pid} ended: {process.end.status}", **fields)
+
+    def _retain(self, process: Process) -> None:
+        """Keep what an ended process said and how it ended for those who ask within 30 seconds."""
+        if self._lost:
+            return
+        self._ended[process.pid] = process
+        if self._forgetting is None:
+            self._forgetting = anyio.CancelScope()
+            self._tasks.start_soon(self._forget_in_time, self._forgetting)
+
+    async def _forget_in_time(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            while self._ended:
+                oldest = next(iter(self._ended.values()))
+                await anyio.sleep_until(oldest.ended_at + RETENTION)
+                self._forget_old()
+        self._forgetting = None
 
     def running(self) -> list[Process]:
         return list(self._running.values())
@@ -100,21 +139,28 @@ class ProcessTable:
 
     def lose_all(self) -> None:
         """The sandbox is gone."""
+        self._lost = True
+        for process in list(self._ended.values()):
+            self._forget(process)
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         for process in self.running():
             process.lose()
 
     def _forget_stale(self, pid: int, tag: str | None) -> None:
         """A new process takes the place of an ended one of its pid or tag."""
         self._forget_old()
-        self._ended.pop(pid, None)
-        if tag is not None:
-            for old in [process.pid for process in self._ended.values() if process.tag == tag]:
-                del self._ended[old]
+        for old in [old for old in self._ended.values() if old.pid == pid or (tag is not None and old.tag == tag)]:
+            self._forget(old)
 
     def _forget_old(self) -> None:
         horizon = anyio.current_time() - RETENTION
         while self._ended:
-            pid = next(iter(self._ended))
-            if self._ended[pid].ended_at >= horizon:
+            oldest = next(iter(self._ended.values()))
+            if oldest.ended_at > horizon:
                 return
-            del self._ended[pid]
+            self._forget(oldest)
+
+    def _forget(self, process: Process) -> None:
+        del self._ended[process.pid]
+        process.output.close()
