@@ -82,6 +82,27 @@ def calls_for(count: int, limit: int | None) -> Counter[str]:
 @pytest.mark.parametrize("limit", [None, 0, 5000])
 def test_four_times_the_output_is_four_times_the_work(limit: int | None) -> None:
     small, large = calls_for(1000, limit), calls_for(4000, limit)
-    assert large["join"] == small["join"] == 1
+    gathered = "getvalue" if limit is None else "join"
+    assert large[gathered] == small[gathered] == 1
     assert large.total() < 5 * small.total()  # quadratic: 16
     assert large["feed"] == 4 * small["feed"] == 2 * 4000
+
+
+def test_pieces_that_nobody_will_ask_for_are_not_kept() -> None:
+    output = CommandOutput()
+    output.keeps_pieces = False
+    for number in range(100):
+        output.trim(output.count)
+        output.feed(event("stdout", f"{number}ä"))
+        assert output.piece(number) == (f"{number}ä", None, None)
+        assert len(output.pieces) == 1
+    assert output.stdout.text() == "".join(f"{number}ä" for number in range(100))
+    assert (output.count, output.stdout.dropped) == (100, 0)
+
+
+def test_line_ends_stay_as_they_are() -> None:
+    output = CommandOutput()
+    for text in ("a\r\nb\r", "\nc\n\r"):
+        output.feed(event("stdout", text))
+        assert output.stdout.text() == output.stdout.text()
+    assert output.stdout.text() == "a\r\nb\r\nc\n\r"

@@ -7,10 +7,12 @@ arrives is kept, and everybody sees all of it from the beginning, in order.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from grotte._core import _aio
-from grotte._core.event_stream import AsyncEventStream
+from grotte._core.process_stream import AsyncProcessStream
+from grotte._proto import arguments
+from grotte._proto.calls import CallParams, RequestParams, check_call
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import CommandOutput, OutputPiece
 from grotte.errors import CommandExitException, GrotteException, SandboxException
@@ -25,6 +27,10 @@ class AsyncCommandHandle:
 
     Iterate over it for ``(stdout, stderr, pty)`` pieces, of which two are None; over `stdout` or `stderr` for text.
 
+    Nobody reads for a handle on the side: output arrives, and callbacks are called, while somebody waits for it or
+    iterates over it. A connection that breaks then is replaced by another one, which goes on where the first broke; see
+    `output_missing` for servers that cannot.
+
     Example:
         ```python
         handle = await sandbox.commands.run("npm run dev", background=True)
@@ -37,7 +43,7 @@ class AsyncCommandHandle:
         self,
         commands: AsyncCommands,
         sandbox_id: str,
-        stream: AsyncEventStream[ProcessEvent],
+        stream: AsyncProcessStream,
         events: list[ProcessEvent],
         *,
         check: bool,
@@ -52,6 +58,7 @@ class AsyncCommandHandle:
         self._stream = stream
         self._check = check
         self._output = CommandOutput(max_output)
+        self._gaps = 0
         self._lock = _aio.Lock()
         #: Set when the one that reads at the moment stops; None: nobody reads.
         self._reading: _aio.Event | None = None
@@ -94,6 +101,11 @@ class AsyncCommandHandle:
         end = self._output.end
         return None if end is None else end.error
 
+    @property
+    def output_missing(self) -> bool:
+        """Whether output is missing, or may be: the connection broke, and the server could not go on where it had."""
+        return self._stream.missing
+
     def add_callbacks(
         self, on_stdout: _aio.OutputHandler[Stdout] | None, on_stderr: _aio.OutputHandler[Stderr] | None
     ) -> None:
@@ -107,6 +119,7 @@ class AsyncCommandHandle:
         on_stderr: _aio.OutputHandler[Stderr] | None = None,
         *,
         check: bool | None = None,
+        **call: Unpack[RequestParams],
     ) -> CommandResult:
         """Wait for its end.
 
@@ -115,12 +128,23 @@ class AsyncCommandHandle:
             on_stdout: The same for stdout.
             on_stderr: The same for stderr.
             check: Raise if it exits with another code than 0; default: as given when it was started.
+            **call: See `RequestParams`.
 
         Raises:
             CommandExitException: it exited with another code than 0.
             TimeoutException: its time is over; it was killed.
             SandboxException: `disconnect` was called before its end was read.
+
+        Example:
+            ```python
+            handle = await sandbox.commands.run("make", background=True, check=False)
+            result = await handle.wait(on_stdout=print)
+            print(result.exit_code)
+            ```
         """
+        check_call(call, RequestParams)
+        for name, handler in (("on_pty", on_pty), ("on_stdout", on_stdout), ("on_stderr", on_stderr)):
+            arguments.handler(handler, name)
         async for stdout, stderr, pty in self:
             if stdout is not None and on_stdout is not None:
                 await _aio.call(on_stdout, stdout)
@@ -130,26 +154,83 @@ class AsyncCommandHandle:
                 await _aio.call(on_pty, pty)
         return self._result(self._check if check is None else check)
 
-    async def kill(self, request_timeout: float | None = None) -> bool:
+    async def kill(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> bool:
         """End it with SIGKILL.
+
+        Args:
+            request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            handle = await sandbox.commands.run("sleep 600", background=True)
+            print(await handle.kill())  # True
+            ```
         """
+        check_call(call)
         return await self._commands.kill(self._pid, request_timeout)
 
-    async def send_stdin(self, data: str | bytes, request_timeout: float | None = None) -> None:
-        """Write to its stdin, which needs ``stdin=True`` when it is started."""
+    async def send_stdin(
+        self, data: str | bytes, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> None:
+        """Write to its stdin, which needs ``stdin=True`` when it is started.
+
+        Args:
+            data: Text is sent as UTF-8.
+            request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            handle = await sandbox.commands.run("sort", background=True, stdin=True)
+            await handle.send_stdin("b\\na\\n")
+            await handle.close_stdin()
+            print((await handle.wait()).stdout)  # a, b
+            ```
+        """
+        check_call(call)
         await self._commands.send_stdin(self._pid, data, request_timeout)
 
-    async def close_stdin(self, request_timeout: float | None = None) -> None:
-        """Close its stdin."""
+    async def close_stdin(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> None:
+        """Close its stdin.
+
+        Args:
+            request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            handle = await sandbox.commands.run("cat", background=True, stdin=True)
+            await handle.close_stdin()
+            await handle.wait()
+            ```
+        """
+        check_call(call)
         await self._commands.close_stdin(self._pid, request_timeout)
 
-    async def disconnect(self) -> None:
-        """Stop listening; the command goes on, and `sandbox.commands.connect` attaches to it again."""
+    async def disconnect(self, **call: Unpack[RequestParams]) -> None:
+        """Stop listening; the command goes on, and `sandbox.commands.connect` attaches to it again.
+
+        Args:
+            **call: See `RequestParams`.
+
+        Example:
+            ```python
+            handle = await sandbox.commands.run("sleep 600", background=True)
+            await handle.disconnect()
+            again = await sandbox.commands.connect(handle.pid)
+            ```
+        """
+        check_call(call, RequestParams)
         self._disconnected = True
         await self._stream.aclose()
+
+    def belongs_to_call(self) -> None:
+        """Nobody but one that waits will ask for its output: what was shown need not be kept in pieces."""
+        self._output.keeps_pieces = False
 
     def is_over(self) -> bool:
         """Whether nothing more can arrive."""
@@ -208,6 +289,10 @@ class AsyncCommandHandle:
         except GrotteException as error:
             self._fail(error)
         else:
+            if self._gaps != self._stream.gaps:
+                # half a character before a gap does not go on behind it
+                self._gaps = self._stream.gaps
+                self._output.finish()
             self._take(events)
             if not events:
                 self._over = True
@@ -243,10 +328,10 @@ class AsyncCommandHandle:
         assert end is not None
         stdout, stderr = output.stdout.text(), output.stderr.text()
         error = end.error or (None if end.exit_code == 0 else end.status or None)
-        dropped = (output.stdout.dropped, output.stderr.dropped)
+        lost = (output.stdout.dropped, output.stderr.dropped, self.output_missing)
         if check and end.exit_code != 0:
-            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id, *dropped)
-        return CommandResult(stderr, stdout, end.exit_code, error, *dropped)
+            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id, *lost)
+        return CommandResult(stderr, stdout, end.exit_code, error, *lost)
 
 
 class AsyncPieces:

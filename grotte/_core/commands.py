@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import builtins
 import sys
-from base64 import b64encode
-from typing import Literal, overload
+from typing import Literal, Unpack, overload
 
 from grotte._core import _aio
 from grotte._core.command_handle import AsyncCommandHandle
 from grotte._core.command_input import AsyncFeeder
-from grotte._core.event_stream import AsyncEventStream, process_event
+from grotte._core.process_stream import CONNECT, START, AsyncProcessStream
 from grotte._core.rpc import AsyncEnvd
 from grotte._dual import accepts_old_names
 from grotte._proto import arguments
+from grotte._proto.calls import CallParams, check_call
 from grotte._proto.messages import (
     CloseStdinRequest,
     ConnectRequest,
@@ -67,6 +67,7 @@ class AsyncCommands:
         *,
         check: bool = True,
         max_output: int | None = None,
+        **call: Unpack[CallParams],
     ) -> CommandResult: ...
     @overload
     async def run(
@@ -84,6 +85,7 @@ class AsyncCommands:
         *,
         check: bool = True,
         max_output: int | None = None,
+        **call: Unpack[CallParams],
     ) -> AsyncCommandHandle: ...
     @overload
     async def run(
@@ -101,6 +103,7 @@ class AsyncCommands:
         *,
         check: bool = True,
         max_output: int | None = None,
+        **call: Unpack[CallParams],
     ) -> CommandResult | AsyncCommandHandle: ...
     @accepts_old_names(cmd="command")
     async def run(
@@ -118,12 +121,17 @@ class AsyncCommands:
         *,
         check: bool = True,
         max_output: int | None = None,
+        **call: Unpack[CallParams],
     ) -> CommandResult | AsyncCommandHandle:
         """Run a command line in a login shell, and wait for its end unless `background` is set.
 
         A call that is cancelled while it waits kills its command. A command in the background goes on when its
         handle is gone; its output is read, and its callbacks are called, while somebody waits for or iterates over
         the handle, and a command whose output nobody reads pauses once the buffers are full.
+
+        When the connection breaks, the command is attached to again; the result's `output_missing` says if a server
+        could not send what was printed meanwhile. A command whose start was not answered is never started again by
+        itself: the exception says that it may run.
 
         Args:
             command: The command line, for ``/bin/bash -l -c``.
@@ -140,6 +148,7 @@ class AsyncCommands:
             check: Raise if it exits with another code than 0.
             max_output: How many characters of stdout and of stderr are kept, the last ones; the result says how many
                 were dropped. Callbacks, and an iteration that keeps up, see all. Default: everything is kept.
+            **call: See `CallParams`.
 
         Returns:
             The result, or the handle of a command in the background.
@@ -147,6 +156,8 @@ class AsyncCommands:
         Raises:
             CommandExitException: it exited with another code than 0; this is the result, too.
             TimeoutException: `timeout` or `request_timeout` was over.
+            SandboxNotRunningException: the sandbox is gone.
+            SandboxUnreachableException: the connection broke for good, or the command's end was missed.
             InvalidArgumentException: an argument is wrong, or there is no directory `cwd`.
 
         Example:
@@ -154,14 +165,17 @@ class AsyncCommands:
             result = await sandbox.commands.run("ls -l /", on_stdout=print)
             ```
         """
+        check_call(call)
+        _check_handlers(on_stdout, on_stderr)
         data = None if stdin is None or isinstance(stdin, bool) else self._stdin_data(stdin, background)
         request = self._start_request(command, envs, cwd, data is not None or bool(stdin))
         limit, kept = arguments.seconds(timeout, "timeout"), _output_limit(max_output)
         user = None if user is None else arguments.user_name(user)
-        handle = await self._open("process.Process/Start", request, user, limit, request_timeout, check, kept)
+        handle = await self._open(START, request, user, limit, request_timeout, check, kept)
         handle.add_callbacks(on_stdout, on_stderr)
         if background:
             return handle
+        handle.belongs_to_call()
         return await self._finish(handle) if data is None else await self._feed(handle, data, limit)
 
     async def connect(
@@ -174,6 +188,7 @@ class AsyncCommands:
         *,
         check: bool = True,
         max_output: int | None = None,
+        **call: Unpack[CallParams],
     ) -> AsyncCommandHandle:
         """Attach to a running command; its output from now on arrives here, too.
 
@@ -185,22 +200,42 @@ class AsyncCommands:
             on_stderr: As for `run`.
             check: As for `run`, for the handle's `wait`.
             max_output: As for `run`.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such command.
+
+        Example:
+            ```python
+            started = await sandbox.commands.run("sleep 1; echo done", background=True)
+            handle = await sandbox.commands.connect(started.pid)
+            print((await handle.wait()).stdout)  # done
+            ```
         """
+        check_call(call)
+        _check_handlers(on_stdout, on_stderr)
         request = ConnectRequest(process=_selector(pid))
         limit, kept = arguments.seconds(timeout, "timeout"), _output_limit(max_output)
-        handle = await self._open("process.Process/Connect", request, None, limit, request_timeout, check, kept)
+        handle = await self._open(CONNECT, request, None, limit, request_timeout, check, kept)
         handle.add_callbacks(on_stdout, on_stderr)
         return handle
 
-    async def list(self, request_timeout: float | None = None) -> builtins.list[ProcessInfo]:
+    async def list(
+        self, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> builtins.list[ProcessInfo]:
         """The commands that run, those that were started by others included.
 
         Args:
             request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            for process in await sandbox.commands.list():
+                print(process.pid, process.cmd, process.args)
+            ```
         """
+        check_call(call)
         reply = await self._envd.unary(
             "process.Process/List", Empty(), ListResponse, request_timeout=request_timeout, idempotent=True
         )
@@ -216,16 +251,24 @@ class AsyncCommands:
             for process in reply.processes
         ]
 
-    async def kill(self, pid: int, request_timeout: float | None = None) -> bool:
+    async def kill(self, pid: int, request_timeout: float | None = None, **call: Unpack[CallParams]) -> bool:
         """End a command with SIGKILL.
 
         Args:
             pid: Its process id.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            handle = await sandbox.commands.run("sleep 600", background=True)
+            print(await sandbox.commands.kill(handle.pid))  # True
+            ```
         """
+        check_call(call)
         message = SendSignalRequest(process=_selector(pid), signal="SIGNAL_SIGKILL")
         try:
             await self._call("SendSignal", message, request_timeout, idempotent=True)
@@ -233,33 +276,54 @@ class AsyncCommands:
             return False
         return True
 
-    async def send_stdin(self, pid: int, data: str | bytes, request_timeout: float | None = None) -> None:
+    async def send_stdin(
+        self, pid: int, data: str | bytes, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> None:
         """Write to the stdin of a command that was started with ``stdin=True``.
 
         Args:
             pid: Its process id.
             data: Text is sent as UTF-8.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such command.
             SandboxException: its stdin is closed, or it has none.
-        """
-        process = _selector(pid)
-        text = b64encode(arguments.input_bytes(data)).decode()
-        message = SendInputRequest(process=process, input=ProcessInput(stdin=text))
-        await self._call("SendInput", message, request_timeout)
 
-    async def close_stdin(self, pid: int, request_timeout: float | None = None) -> None:
+        Example:
+            ```python
+            handle = await sandbox.commands.run("read line; echo got $line", background=True, stdin=True)
+            await sandbox.commands.send_stdin(handle.pid, "hello\\n")
+            print((await handle.wait()).stdout)  # got hello
+            ```
+        """
+        check_call(call)
+        process = _selector(pid)
+        for piece in arguments.input_pieces(data):
+            message = SendInputRequest(process=process, input=ProcessInput(stdin=piece))
+            await self._call("SendInput", message, request_timeout)
+
+    async def close_stdin(self, pid: int, request_timeout: float | None = None, **call: Unpack[CallParams]) -> None:
         """Close the stdin of a command, which so sees its end.
 
         Args:
             pid: Its process id.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such command.
+
+        Example:
+            ```python
+            handle = await sandbox.commands.run("wc -c", background=True, stdin=True)
+            await sandbox.commands.send_stdin(handle.pid, b"12345")
+            await sandbox.commands.close_stdin(handle.pid)
+            print((await handle.wait()).stdout)  # 5
+            ```
         """
+        check_call(call)
         await self._call("CloseStdin", CloseStdinRequest(process=_selector(pid)), request_timeout, idempotent=True)
 
     async def _call(
@@ -283,7 +347,7 @@ class AsyncCommands:
                 cmd=SHELL,
                 args=["-l", "-c", arguments.command_line(command)],
                 envs=arguments.environment(envs),
-                cwd=None if cwd is None else arguments.text(cwd, "cwd"),
+                cwd=None if cwd is None else arguments.path(cwd, "cwd"),
             ),
             # always said where it is understood: the default of servers is an open pipe
             stdin=stdin if at_least(self._envd.version, STDIN_FLAG) else None,
@@ -299,9 +363,8 @@ class AsyncCommands:
         check: bool,
         max_output: int | None,
     ) -> AsyncCommandHandle:
-        request = self._envd.stream_request(method, message, user, timeout)
-        stream = AsyncEventStream(self._envd, request, timeout, process_event)
-        events = await stream.open(self._envd.config.timeout(request_timeout))
+        stream = AsyncProcessStream(self._envd, timeout)
+        events = await stream.open(method, message, user, self._envd.config.timeout(request_timeout))
         return AsyncCommandHandle(self, self._envd.sandbox_id, stream, events, check=check, max_output=max_output)
 
     async def _feed(self, handle: AsyncCommandHandle, data: bytes, timeout: float | None) -> CommandResult:
@@ -339,6 +402,11 @@ class AsyncCommands:
 
 def _output_limit(max_output: int | None) -> int | None:
     return None if max_output is None else arguments.whole(max_output, "max_output", 0, sys.maxsize)
+
+
+def _check_handlers(on_stdout: object, on_stderr: object) -> None:
+    arguments.handler(on_stdout, "on_stdout")
+    arguments.handler(on_stderr, "on_stderr")
 
 
 def _selector(pid: int) -> ProcessSelector:

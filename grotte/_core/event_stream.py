@@ -17,12 +17,15 @@ from grotte._proto.connect import (
     FLAG_COMPRESSED,
     FLAG_END_STREAM,
     EndOfStream,
+    Envelope,
     EnvelopeError,
     EnvelopeReader,
     ErrorBody,
 )
 from grotte._proto.failures import Context
-from grotte._proto.messages import InvalidMessage, ProcessEvent, ProcessEventResponse, decode
+from grotte._proto.http import Headers
+from grotte._proto.messages import DataEvent, InvalidMessage, ProcessEvent, ProcessEventResponse, decode
+from grotte._proto.resume import RAW_FLAGS, RAW_MASK
 from grotte._proto.transport_errors import DeadlineExceeded, TransportError
 from grotte.errors import (
     GrotteException,
@@ -40,16 +43,24 @@ GRACE_SECONDS = 2.0
 #: After the last message the server has this long to end the stream, which then needs no reset.
 END_SECONDS = 0.5
 
+RAW_STDOUT, RAW_STDERR = RAW_FLAGS["stdout"], RAW_FLAGS["stderr"]
+
 _decode = msgspec.json.Decoder(ProcessEventResponse, strict=False).decode
 
 
-def process_event(payload: memoryview) -> ProcessEvent:
-    """The event of a message of ``Start`` or ``Connect``.
+def process_event(envelope: Envelope) -> ProcessEvent:
+    """The event of a message of ``Start`` or ``Connect``, or the output that an envelope holds as it is.
 
     Raises:
         msgspec.MsgspecError: it is none.
     """
-    return _decode(payload).event
+    raw = envelope.flags & RAW_MASK
+    if not raw:
+        return _decode(envelope.payload).event
+    data = bytes(envelope.payload)
+    if raw == RAW_STDOUT:
+        return ProcessEvent(data=DataEvent(stdout=data))
+    return ProcessEvent(data=DataEvent(stderr=data) if raw == RAW_STDERR else DataEvent(pty=data))
 
 
 class AsyncEventStream(Generic[E]):
@@ -61,9 +72,10 @@ class AsyncEventStream(Generic[E]):
         envd: Who is asked.
         request: What is asked.
         timeout: The stream's whole life, in seconds.
-        read: Makes an event of a message.
+        read: Makes an event of a message's envelope.
         subject: Whose `timeout` that is, for messages.
         kinds: The exceptions for some Connect codes, where they mean something special to this call.
+        deadline: When it is over, on `_aio.clock()`, if that is not counted from now.
     """
 
     def __init__(
@@ -71,14 +83,16 @@ class AsyncEventStream(Generic[E]):
         envd: AsyncEnvd,
         request: Request,
         timeout: float | None,
-        read: Callable[[memoryview], E],
+        read: Callable[[Envelope], E],
         *,
         subject: str = "the command",
         kinds: Mapping[str, type[GrotteException]] | None = None,
+        deadline: float | None = None,
     ) -> None:
         self._envd = envd
         self._request = request
         self._timeout = timeout
+        self._deadline = deadline
         self._read = read
         self._limit = failures.command_limit(timeout, subject)
         self._kinds = kinds
@@ -89,6 +103,10 @@ class AsyncEventStream(Generic[E]):
         self._response: AsyncStreamResponse | None = None
         self._failure: GrotteException | None = None
         self._over = False
+        #: Of the answer, once it has begun.
+        self.headers: Headers | None = None
+        #: The server said that this was all.
+        self.complete = False
         envd.remember(self)
 
     async def open(self, request_timeout: float | None) -> list[E]:
@@ -97,27 +115,38 @@ class AsyncEventStream(Generic[E]):
         `request_timeout` limits the wait for the answer's beginning, which servers send with the first event.
         """
         try:
+            return await self.begin(request_timeout)
+        except TransportError as error:
+            raise await self.explained(error) from error
+        except SandboxUnreachableException as refusal:
+            raise await self.explained(refusal) from None
+
+    async def begin(self, request_timeout: float | None) -> list[E]:
+        """As `open`, but what goes wrong is raised as it comes: see `explained`."""
+        try:
             await self._connect(request_timeout)
-            return await self.receive()
+            return await self.pull()
         except BaseException:
             await self.aclose()
             raise
 
     async def _connect(self, request_timeout: float | None) -> None:
         self._start_limit = failures.request_limit(request_timeout)
-        total = None if self._timeout is None else self._timeout + GRACE_SECONDS
-        opening = open_stream(self._request, deadline=deadline_after(total), idle_timeout=request_timeout)
-        try:
-            self._response = await self._stack.enter_async_context(opening)
-            if self._response.status == 200:
-                self._start_limit = None
-                self._response.idle_timeout = SILENCE_SECONDS
-                return
-            content = await self._response.aread()
-        except TransportError as error:
-            raise await self._lost(error) from error
+        opening = open_stream(self._request, deadline=self._total(), idle_timeout=request_timeout)
+        self._response = await self._stack.enter_async_context(opening)
+        self.headers = self._response.headers
+        if self._response.status == 200:
+            self._start_limit = None
+            self._response.idle_timeout = SILENCE_SECONDS
+            return
+        content = await self._response.aread()
         said = failures.read_rpc_error(self._response.status, content)
-        raise await self._envd.judged(self._refusal(said, self._response.status))
+        raise self._refusal(said, self._response.status)
+
+    def _total(self) -> float | None:
+        if self._deadline is not None:
+            return self._deadline
+        return deadline_after(None if self._timeout is None else self._timeout + GRACE_SECONDS)
 
     async def receive(self, deadline: float | None = None) -> list[E]:
         """The next events; none when the stream has ended as it should.
@@ -129,23 +158,46 @@ class AsyncEventStream(Generic[E]):
             TimeoutError: the deadline passed, and the stream goes on.
             GrotteException: it broke, or the server ended it with an error.
         """
+        try:
+            return await self.pull(deadline)
+        except TransportError as error:
+            raise await self.explained(error) from error
+        except SandboxUnreachableException as refusal:
+            raise await self.explained(refusal) from None
+
+    async def pull(self, deadline: float | None = None) -> list[E]:
+        """As `receive`, but what goes wrong is raised as it comes: see `explained`."""
         while not self._is_over():
             try:
                 events = self._take(await self._next(deadline))
             except StopAsyncIteration:
                 self._end(None)
                 break
-            except TransportError as error:
+            except TransportError:
                 await self.aclose()
-                raise await self._lost(error) from error
+                if self._failure is not None:  # it was given up meanwhile
+                    break
+                raise
             if self._is_over():
                 await self._await_end()
             if events:
                 return events
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            raise await self._envd.judged(failure)
+            raise failure
         return []
+
+    async def explained(self, error: GrotteException) -> GrotteException:
+        """What to raise for what `begin` or `pull` raised: what the transport says is put in the call's words, and
+        where it is not clear whether the sandbox is gone, it is asked."""
+        if not isinstance(error, TransportError):
+            return await self._envd.judged(error)
+        silent = isinstance(error, DeadlineExceeded) and error.kind in ("idle", "read")
+        if silent and self._start_limit is None:
+            text = f"nothing arrived for {SILENCE_SECONDS:g} s, not even a sign of life"
+            return await self._envd.judged(self._context().fail(SandboxUnreachableException, text))
+        limit = self._start_limit if silent and self._start_limit else self._limit
+        return await self._envd.lost(error, self._request, limit)
 
     async def _next(self, deadline: float | None) -> bytes:
         response = self._response
@@ -184,7 +236,7 @@ class AsyncEventStream(Generic[E]):
                 if envelope.flags & FLAG_END_STREAM:
                     self._end(decode(EndOfStream, envelope.payload))
                     break
-                events.append(self._read(envelope.payload))
+                events.append(self._read(envelope))
         except (EnvelopeError, InvalidMessage, msgspec.MsgspecError) as error:
             self._over = True
             self._failure = self._context().fail(SandboxException, f"the answer is not understood: {error}")
@@ -192,6 +244,7 @@ class AsyncEventStream(Generic[E]):
 
     def _end(self, end: EndOfStream | None) -> None:
         self._over = True
+        self.complete = end is not None
         if end is not None and end.error is not None:
             self._failure = self._refusal(end.error)
 
@@ -208,14 +261,6 @@ class AsyncEventStream(Generic[E]):
         except (StopAsyncIteration, TransportError):
             pass
         await self._stack.aclose()
-
-    async def _lost(self, error: TransportError) -> GrotteException:
-        silent = isinstance(error, DeadlineExceeded) and error.kind in ("idle", "read")
-        if silent and self._start_limit is None:
-            text = f"nothing arrived for {SILENCE_SECONDS:g} s, not even a sign of life"
-            return await self._envd.judged(self._context().fail(SandboxUnreachableException, text))
-        limit = self._start_limit if silent and self._start_limit else self._limit
-        return await self._envd.lost(error, self._request, limit)
 
     def _context(self) -> Context:
         return self._envd.context_of(self._request)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from typing import Unpack
 
 from grotte._core import _aio
 from grotte._core.commands import DEFAULT_TIMEOUT, SHELL, AsyncCommands
-from grotte._core.event_stream import AsyncEventStream, process_event
+from grotte._core.process_stream import CONNECT, START, AsyncProcessStream
 from grotte._core.pty_handle import AsyncPtyHandle
 from grotte._core.rpc import AsyncEnvd
 from grotte._proto import arguments, messages
+from grotte._proto.calls import CallParams, check_call
 from grotte._proto.messages import (
     ConnectRequest,
     Empty,
@@ -58,6 +59,7 @@ class AsyncPty:
         *,
         rows: int | None = None,
         cols: int | None = None,
+        **call: Unpack[CallParams],
     ) -> AsyncPtyHandle:
         """Start a login shell on a new terminal.
 
@@ -71,6 +73,7 @@ class AsyncPty:
             request_timeout: How long its start may take, in seconds.
             rows: Lines of the terminal, at most 65535.
             cols: Columns of the terminal, at most 65535.
+            **call: See `CallParams`.
 
         Raises:
             InvalidArgumentException: an argument is wrong, or there is no directory `cwd`.
@@ -81,15 +84,16 @@ class AsyncPty:
             pty = await sandbox.pty.create(rows=40, cols=120, timeout=0, envs={"EDITOR": "vi"})
             ```
         """
+        check_call(call)
         config = ProcessConfig(
             cmd=SHELL,
             args=["-i", "-l"],
             envs=DEFAULT_ENVS | arguments.environment(envs),
-            cwd=None if cwd is None else arguments.text(cwd, "cwd"),
+            cwd=None if cwd is None else arguments.path(cwd, "cwd"),
         )
         request = StartRequest(process=config, pty=_terminal(size, rows, cols, DEFAULT_SIZE))
         user = None if user is None else arguments.user_name(user)
-        return await self._open("Start", request, user, timeout, request_timeout, on_data)
+        return await self._open(START, request, user, timeout, request_timeout, on_data)
 
     async def connect(
         self,
@@ -97,6 +101,7 @@ class AsyncPty:
         on_data: _aio.OutputHandler[PtyOutput] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
         request_timeout: float | None = None,
+        **call: Unpack[CallParams],
     ) -> AsyncPtyHandle:
         """Attach to a terminal; what it shows from now on arrives here, too.
 
@@ -105,40 +110,70 @@ class AsyncPty:
             on_data: As for `create`.
             timeout: How long to stay attached, in seconds; 0 or None: to its end.
             request_timeout: How long attaching may take, in seconds.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such terminal.
+
+        Example:
+            ```python
+            first = await sandbox.pty.create()
+            second = await sandbox.pty.connect(first.pid)
+            await first.send_stdin("echo both see this\\n")
+            print(await second.read())
+            ```
         """
+        check_call(call)
         return await self._open(
-            "Connect", ConnectRequest(process=_selector(pid)), None, timeout, request_timeout, on_data
+            CONNECT, ConnectRequest(process=_selector(pid)), None, timeout, request_timeout, on_data
         )
 
-    async def kill(self, pid: int, request_timeout: float | None = None) -> bool:
+    async def kill(self, pid: int, request_timeout: float | None = None, **call: Unpack[CallParams]) -> bool:
         """End a terminal's shell with SIGKILL; what runs on the terminal is told that it has hung up.
 
         Args:
             pid: Its process id.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            pty = await sandbox.pty.create()
+            print(await sandbox.pty.kill(pty.pid))  # True
+            ```
         """
+        check_call(call)
         return await self._commands.kill(pid, request_timeout)
 
-    async def send_stdin(self, pid: int, data: str | bytes, request_timeout: float | None = None) -> None:
+    async def send_stdin(
+        self, pid: int, data: str | bytes, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> None:
         """Type: ``b"\\x03"`` is Ctrl+C, ``b"\\x04"`` is Ctrl+D.
 
         Args:
             pid: Its process id.
             data: Text is sent as UTF-8.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such terminal.
+
+        Example:
+            ```python
+            pty = await sandbox.pty.create()
+            await sandbox.pty.send_stdin(pty.pid, "sleep 600\\n")
+            await sandbox.pty.send_stdin(pty.pid, b"\\x03")  # Ctrl+C
+            ```
         """
+        check_call(call)
         process = _selector(pid)
-        text = b64encode(arguments.input_bytes(data)).decode()
-        await self._call("SendInput", SendInputRequest(process=process, input=ProcessInput(pty=text)), request_timeout)
+        for piece in arguments.input_pieces(data):
+            message = SendInputRequest(process=process, input=ProcessInput(pty=piece))
+            await self._call("SendInput", message, request_timeout)
 
     async def resize(
         self,
@@ -148,6 +183,7 @@ class AsyncPty:
         *,
         rows: int | None = None,
         cols: int | None = None,
+        **call: Unpack[CallParams],
     ) -> None:
         """Change the size of a terminal; the program on it is told.
 
@@ -157,10 +193,18 @@ class AsyncPty:
             request_timeout: In seconds.
             rows: Lines, at most 65535.
             cols: Columns, at most 65535.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such terminal.
+
+        Example:
+            ```python
+            pty = await sandbox.pty.create(rows=24, cols=80)
+            await sandbox.pty.resize(pty.pid, rows=50, cols=132)
+            ```
         """
+        check_call(call)
         request = UpdateRequest(process=_selector(pid), pty=_terminal(size, rows, cols, None))
         await self._call("Update", request, request_timeout)
 
@@ -182,12 +226,10 @@ class AsyncPty:
         request_timeout: float | None,
         on_data: _aio.OutputHandler[PtyOutput] | None,
     ) -> AsyncPtyHandle:
-        if on_data is not None and not callable(on_data):
-            raise InvalidArgumentException("on_data must be a function")
+        arguments.handler(on_data, "on_data")
         limit = arguments.seconds(timeout, "timeout")
-        request = self._envd.stream_request(f"process.Process/{method}", message, user, limit)
-        stream = AsyncEventStream(self._envd, request, limit, process_event, subject="the terminal")
-        events = await stream.open(self._envd.config.timeout(request_timeout))
+        stream = AsyncProcessStream(self._envd, limit, "the terminal")
+        events = await stream.open(method, message, user, self._envd.config.timeout(request_timeout))
         return AsyncPtyHandle(self, self._commands, self._envd.sandbox_id, stream, events, on_data)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from grotte._core import _aio
 from grotte._core.client import deadline_after
 from grotte._core.command_handle import AsyncCommandHandle
 from grotte._core.commands import AsyncCommands
-from grotte._core.event_stream import AsyncEventStream
+from grotte._core.process_stream import AsyncProcessStream
 from grotte._proto import arguments
+from grotte._proto.calls import CallParams, RequestParams, check_call
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import OutputPiece
 from grotte.errors import TimeoutException
@@ -48,7 +49,7 @@ class AsyncPtyHandle(AsyncCommandHandle):
         pty: AsyncPty,
         commands: AsyncCommands,
         sandbox_id: str,
-        stream: AsyncEventStream[ProcessEvent],
+        stream: AsyncProcessStream,
         events: list[ProcessEvent],
         on_data: _aio.OutputHandler[PtyOutput] | None,
     ) -> None:
@@ -58,21 +59,25 @@ class AsyncPtyHandle(AsyncCommandHandle):
         self._unread: deque[bytes] = deque()
         super().__init__(commands, sandbox_id, stream, events, check=True)
 
-    async def read(self, timeout: float | None = None) -> bytes:
+    async def read(self, timeout: float | None = None, **call: Unpack[RequestParams]) -> bytes:
         """Wait until something arrives, and return all that has; ``b""`` at the end.
 
         Args:
             timeout: How long to wait, in seconds; 0 or None: until something arrives or the terminal ends.
+            **call: See `RequestParams`.
 
         Raises:
             TimeoutException: nothing came in time; the terminal goes on.
 
         Example:
             ```python
+            pty = await sandbox.pty.create()
+            await pty.send_stdin("ls; exit\\n")
             while data := await pty.read():
                 print(data.decode(errors="replace"), end="")
             ```
         """
+        check_call(call, RequestParams)
         limit = arguments.seconds(timeout, "timeout")
         try:
             with _aio.deadline_scope(deadline_after(limit)) as scope:
@@ -81,14 +86,25 @@ class AsyncPtyHandle(AsyncCommandHandle):
             pass
         raise TimeoutException(f"the terminal showed nothing for {limit:g} s", sandbox_id=self._sandbox_id)
 
-    async def kill(self, request_timeout: float | None = None) -> bool:
+    async def kill(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> bool:
         """End its shell with SIGKILL; what runs on it is told that it has hung up.
 
         What it showed until then can still be read.
 
+        Args:
+            request_timeout: In seconds.
+            **call: See `CallParams`.
+
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            pty = await sandbox.pty.create()
+            print(await pty.kill())  # True
+            ```
         """
+        check_call(call)
         killed = await super().kill(request_timeout)
         # its end is on its way: taken in now, it leaves no open stream behind
         with _aio.deadline_scope(deadline_after(END_SECONDS)) as scope:
@@ -96,13 +112,24 @@ class AsyncPtyHandle(AsyncCommandHandle):
                 await self._step(scope.step)
         return killed
 
-    async def send_stdin(self, data: str | bytes, request_timeout: float | None = None) -> None:
+    async def send_stdin(
+        self, data: str | bytes, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> None:
         """Type: ``b"\\x03"`` is Ctrl+C, ``b"\\x04"`` is Ctrl+D.
 
         Args:
             data: Text is sent as UTF-8.
             request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            pty = await sandbox.pty.create()
+            await pty.send_stdin("ls -l\\n")
+            print(await pty.read())
+            ```
         """
+        check_call(call)
         await self._pty.send_stdin(self._pid, data, request_timeout)
 
     async def resize(
@@ -112,6 +139,7 @@ class AsyncPtyHandle(AsyncCommandHandle):
         *,
         rows: int | None = None,
         cols: int | None = None,
+        **call: Unpack[CallParams],
     ) -> None:
         """Change its size; the program on it is told.
 
@@ -120,7 +148,15 @@ class AsyncPtyHandle(AsyncCommandHandle):
             request_timeout: In seconds.
             rows: Lines, at most 65535.
             cols: Columns, at most 65535.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            pty = await sandbox.pty.create(rows=24, cols=80)
+            await pty.resize(rows=50, cols=132)
+            ```
         """
+        check_call(call)
         await self._pty.resize(self._pid, size, request_timeout, rows=rows, cols=cols)
 
     async def piece(self, number: int) -> tuple[OutputPiece, int] | None:

@@ -9,9 +9,10 @@ from typing import Protocol, TypeVar
 from urllib.parse import quote, urlencode
 from weakref import WeakSet
 
-from grotte._core.client import fetch, open_stream
+from grotte._core.client import fetch, fetch_patiently, open_stream
 from grotte._core.exchange import AsyncStreamResponse, Request
 from grotte._proto import failures
+from grotte._proto.backoff import told_delay
 from grotte._proto.connect import (
     STREAM_CONTENT_TYPE,
     UNARY_CONTENT_TYPE,
@@ -112,8 +113,8 @@ class AsyncEnvd:
         ]
         request = self._request("POST", f"/{method}", headers, encode(message), idempotent)
         response = await self._fetch(request, timeout)
-        context = self._context(request)
         if response.status != 200:
+            context = self._context(request)
             error = failures.read_rpc_error(response.status, response.content)
             limit = failures.request_limit(timeout)
             failure = failures.rpc_failure(error, context, kinds=kinds, status=response.status, limit=limit)
@@ -121,7 +122,7 @@ class AsyncEnvd:
         try:
             return decode(reply, response.content)
         except InvalidMessage as error:
-            raise context.fail(SandboxException, f"the answer is not understood: {error}") from None
+            raise self._context(request).fail(SandboxException, f"the answer is not understood: {error}") from None
 
     # -- plain HTTP ------------------------------------------------------------------------------------------------
 
@@ -210,12 +211,20 @@ class AsyncEnvd:
             coalesce=self._coalesce,
             idempotent=idempotent,
             proxy=self.config.proxy,
+            transports=self.config.transports,
         )
 
     async def _fetch(self, request: Request, timeout: float | None) -> Response:
         context = self._context(request)
         try:
-            return await fetch(request, timeout=timeout, context=context, unreachable=SandboxUnreachableException)
+            return await fetch_patiently(
+                request,
+                timeout,
+                context,
+                request.idempotent,
+                unreachable=SandboxUnreachableException,
+                plan=told_delay,
+            )
         except SandboxUnreachableException as failure:
             if isinstance(failure.__cause__, ConnectFailed):
                 raise

@@ -101,7 +101,10 @@ class EnvelopeReader:
 
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
         self._max_message = max_message
-        self._rest = bytearray()
+        #: What has come of an envelope that is not complete, how much that is, and how much completes it.
+        self._parts: list[bytes | memoryview] = []
+        self._size = 0
+        self._needed = HEADER_LENGTH
 
     def feed(self, chunk: bytes) -> list[Envelope]:
         """Take the next bytes and return the envelopes that they complete.
@@ -109,22 +112,31 @@ class EnvelopeReader:
         Raises:
             EnvelopeError: an envelope announces more than `max_message` bytes.
         """
-        if self._rest:
-            self._rest += chunk
-            if len(self._rest) < self._needed():
+        if self._parts:
+            self._parts.append(chunk)
+            self._size += len(chunk)
+            if self._size < self._needed:
                 return []
-            chunk, self._rest = bytes(self._rest), bytearray()
+            chunk = b"".join(self._parts)
+            self._parts = []
         view = memoryview(chunk)
         found = []
         position = 0
         while len(view) - position >= HEADER_LENGTH:
-            end = position + HEADER_LENGTH + self._length(view[position:])
+            end = position + HEADER_LENGTH + self._length(view[position : position + HEADER_LENGTH])
             if end > len(view):
                 break
             found.append(Envelope(view[position], view[position + HEADER_LENGTH : end]))
             position = end
-        self._rest += view[position:]
+        if position < len(view):
+            self._keep(view[position:])
         return found
+
+    def _keep(self, rest: memoryview) -> None:
+        """Wait for what completes an envelope; the parts are put together once, when it has come."""
+        self._parts, self._size = [rest], len(rest)
+        known = len(rest) >= HEADER_LENGTH
+        self._needed = HEADER_LENGTH + (self._length(rest[:HEADER_LENGTH]) if known else 0)
 
     def finish(self) -> None:
         """Say that the stream is over.
@@ -132,17 +144,11 @@ class EnvelopeReader:
         Raises:
             EnvelopeError: it ended inside an envelope.
         """
-        if self._rest:
-            raise EnvelopeError(f"the stream ended inside an envelope ({len(self._rest)} bytes of it arrived)")
+        if self._parts:
+            raise EnvelopeError(f"the stream ended inside an envelope ({self._size} bytes of it arrived)")
 
-    def _needed(self) -> int:
-        """How many bytes complete the envelope that is being collected."""
-        if len(self._rest) < HEADER_LENGTH:
-            return HEADER_LENGTH
-        return HEADER_LENGTH + self._length(self._rest)
-
-    def _length(self, header: bytearray | memoryview) -> int:
-        length = int.from_bytes(header[1:HEADER_LENGTH], "big")
+    def _length(self, header: memoryview) -> int:
+        length = int.from_bytes(header[1:], "big")
         if length > self._max_message:
             raise EnvelopeError(f"an envelope of {length} bytes is over the limit of {self._max_message}")
         return length

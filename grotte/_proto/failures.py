@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
 from grotte._proto.connect import CODE_OF_STATUS, ErrorBody
-from grotte._proto.transport_errors import DeadlineExceeded, TransportError
+from grotte._proto.transport_errors import ConnectFailed, DeadlineExceeded, TransportError
 from grotte.errors import (
     AuthenticationException,
     FileNotFoundException,
@@ -23,11 +24,14 @@ from grotte.errors import (
     NotFoundException,
     RateLimitException,
     SandboxException,
+    SandboxHostUnreachableException,
     SandboxNotRunningException,
     SandboxUnreachableException,
     ServiceBusyException,
     TimeoutException,
 )
+
+E = TypeVar("E", bound=GrotteException)
 
 #: What the proxy before the sandboxes says, as far as clients tell its answers apart.
 GONE = "was not found"
@@ -222,7 +226,19 @@ def transport_failure(
     """
     if isinstance(error, DeadlineExceeded) and error.kind != "connect":
         return context.fail(TimeoutException, f"{error}: {limit}")
-    return context.fail(unreachable, str(error))
+    down = isinstance(error, ConnectFailed) and unreachable is SandboxUnreachableException
+    return context.fail(SandboxHostUnreachableException if down else unreachable, str(error))
+
+
+def extended(error: E, text: str) -> E:
+    """The same failure with more to say."""
+    return type(error)(
+        f"{error.args[0]}; {text}",
+        status_code=error.status_code,
+        sandbox_id=error.sandbox_id,
+        request=error.request,
+        server_message=error.server_message,
+    )
 
 
 def request_limit(request_timeout: float | None) -> str:

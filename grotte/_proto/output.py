@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 from collections import deque
 
 from grotte._proto.messages import EndEvent, ProcessEvent
@@ -17,25 +18,26 @@ class TextOutput:
     Invalid bytes become U+FFFD; an incomplete character waits for its rest. With a limit, the end is what is kept.
     """
 
-    __slots__ = ("_chunks", "_decoder", "_dropped", "_joined", "_limit", "_size")
+    __slots__ = ("_chunks", "_decoder", "_dropped", "_limit", "_size", "_whole")
 
     def __init__(self, limit: int | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._limit = limit
+        #: Grows in place where chunks would be copied in the end; without a limit.
+        self._whole = io.StringIO(newline="")
         self._chunks: deque[str] = deque()
         self._size = 0
         self._dropped = 0
-        self._joined: str | None = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> str:
         """Take bytes and return the text that they complete, maybe none."""
         text = self._decoder.decode(data, final)
-        if text:
-            self._joined = None
+        if text and self._limit is None:
+            self._whole.write(text)
+        elif text:
             self._chunks.append(text)
             self._size += len(text)
-            if self._limit is not None:
-                self._drop(self._limit)
+            self._drop(self._limit or 0)
         return text
 
     def _drop(self, limit: int) -> None:
@@ -46,11 +48,10 @@ class TextOutput:
             self._dropped += gone
 
     def text(self) -> str:
-        """Everything that is kept; joined anew only if something was added."""
-        if self._joined is None:
-            joined = "".join(self._chunks)
-            self._joined = joined if self._limit is None else joined[max(0, self._size - self._limit) :]
-        return self._joined
+        """Everything that is kept."""
+        if self._limit is None:
+            return self._whole.getvalue()
+        return "".join(self._chunks)[max(0, self._size - self._limit) :]
 
     @property
     def dropped(self) -> int:
@@ -63,11 +64,15 @@ class CommandOutput:
 
     Args:
         limit: How many characters of each stream are kept, the last ones, and about how many in pieces; None: all.
+
+    Attributes:
+        keeps_pieces: Whoever comes later may ask for old pieces, too.
     """
 
-    __slots__ = ("_kept", "_limit", "_stale", "end", "first", "pieces", "stderr", "stdout")
+    __slots__ = ("_kept", "_limit", "_stale", "end", "first", "keeps_pieces", "pieces", "stderr", "stdout")
 
     def __init__(self, limit: int | None = None) -> None:
+        self.keeps_pieces = True
         self.stdout = TextOutput(limit)
         self.stderr = TextOutput(limit)
         self.end: EndEvent | None = None
@@ -90,11 +95,16 @@ class CommandOutput:
 
     def trim(self, below: int) -> None:
         """Let go of old pieces, as far as there is a limit, but of none from the number `below` on."""
-        if self._limit is None:
-            return
+        if not self.keeps_pieces:
+            del self.pieces[: below - self.first]
+            self.first = below
+        elif self._limit is not None:
+            self._trim(below, self._limit)
+
+    def _trim(self, below: int, limit: int) -> None:
         while self._stale < below - self.first:
             length = _length(self.pieces[self._stale])
-            if self._kept - length < self._limit:
+            if self._kept - length < limit:
                 break
             self._kept -= length
             self._stale += 1

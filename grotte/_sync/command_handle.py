@@ -8,12 +8,14 @@ arrives is kept, and everybody sees all of it from the beginning, in order.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
+from grotte._proto import arguments
+from grotte._proto.calls import CallParams, RequestParams, check_call
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import CommandOutput, OutputPiece
 from grotte._sync import _sio
-from grotte._sync.event_stream import EventStream
+from grotte._sync.process_stream import ProcessStream
 from grotte.errors import CommandExitException, GrotteException, SandboxException
 from grotte.models import CommandResult, PtyOutput, Stderr, Stdout
 
@@ -25,6 +27,10 @@ class CommandHandle:
     """A command that was started in the background, or attached to.
 
     Iterate over it for ``(stdout, stderr, pty)`` pieces, of which two are None; over `stdout` or `stderr` for text.
+
+    Nobody reads for a handle on the side: output arrives, and callbacks are called, while somebody waits for it or
+    iterates over it. A connection that breaks then is replaced by another one, which goes on where the first broke; see
+    `output_missing` for servers that cannot.
 
     Example:
         ```python
@@ -38,7 +44,7 @@ class CommandHandle:
         self,
         commands: Commands,
         sandbox_id: str,
-        stream: EventStream[ProcessEvent],
+        stream: ProcessStream,
         events: list[ProcessEvent],
         *,
         check: bool,
@@ -53,6 +59,7 @@ class CommandHandle:
         self._stream = stream
         self._check = check
         self._output = CommandOutput(max_output)
+        self._gaps = 0
         self._lock = _sio.Lock()
         #: Set when the one that reads at the moment stops; None: nobody reads.
         self._reading: _sio.Event | None = None
@@ -95,6 +102,11 @@ class CommandHandle:
         end = self._output.end
         return None if end is None else end.error
 
+    @property
+    def output_missing(self) -> bool:
+        """Whether output is missing, or may be: the connection broke, and the server could not go on where it had."""
+        return self._stream.missing
+
     def add_callbacks(
         self, on_stdout: _sio.OutputHandler[Stdout] | None, on_stderr: _sio.OutputHandler[Stderr] | None
     ) -> None:
@@ -108,6 +120,7 @@ class CommandHandle:
         on_stderr: _sio.OutputHandler[Stderr] | None = None,
         *,
         check: bool | None = None,
+        **call: Unpack[RequestParams],
     ) -> CommandResult:
         """Wait for its end.
 
@@ -116,12 +129,23 @@ class CommandHandle:
             on_stdout: The same for stdout.
             on_stderr: The same for stderr.
             check: Raise if it exits with another code than 0; default: as given when it was started.
+            **call: See `RequestParams`.
 
         Raises:
             CommandExitException: it exited with another code than 0.
             TimeoutException: its time is over; it was killed.
             SandboxException: `disconnect` was called before its end was read.
+
+        Example:
+            ```python
+            handle = sandbox.commands.run("make", background=True, check=False)
+            result = handle.wait(on_stdout=print)
+            print(result.exit_code)
+            ```
         """
+        check_call(call, RequestParams)
+        for name, handler in (("on_pty", on_pty), ("on_stdout", on_stdout), ("on_stderr", on_stderr)):
+            arguments.handler(handler, name)
         for stdout, stderr, pty in self:
             if stdout is not None and on_stdout is not None:
                 _sio.call(on_stdout, stdout)
@@ -131,26 +155,81 @@ class CommandHandle:
                 _sio.call(on_pty, pty)
         return self._result(self._check if check is None else check)
 
-    def kill(self, request_timeout: float | None = None) -> bool:
+    def kill(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> bool:
         """End it with SIGKILL.
+
+        Args:
+            request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            handle = sandbox.commands.run("sleep 600", background=True)
+            print(handle.kill())  # True
+            ```
         """
+        check_call(call)
         return self._commands.kill(self._pid, request_timeout)
 
-    def send_stdin(self, data: str | bytes, request_timeout: float | None = None) -> None:
-        """Write to its stdin, which needs ``stdin=True`` when it is started."""
+    def send_stdin(self, data: str | bytes, request_timeout: float | None = None, **call: Unpack[CallParams]) -> None:
+        """Write to its stdin, which needs ``stdin=True`` when it is started.
+
+        Args:
+            data: Text is sent as UTF-8.
+            request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            handle = sandbox.commands.run("sort", background=True, stdin=True)
+            handle.send_stdin("b\\na\\n")
+            handle.close_stdin()
+            print((handle.wait()).stdout)  # a, b
+            ```
+        """
+        check_call(call)
         self._commands.send_stdin(self._pid, data, request_timeout)
 
-    def close_stdin(self, request_timeout: float | None = None) -> None:
-        """Close its stdin."""
+    def close_stdin(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> None:
+        """Close its stdin.
+
+        Args:
+            request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            handle = sandbox.commands.run("cat", background=True, stdin=True)
+            handle.close_stdin()
+            handle.wait()
+            ```
+        """
+        check_call(call)
         self._commands.close_stdin(self._pid, request_timeout)
 
-    def disconnect(self) -> None:
-        """Stop listening; the command goes on, and `sandbox.commands.connect` attaches to it again."""
+    def disconnect(self, **call: Unpack[RequestParams]) -> None:
+        """Stop listening; the command goes on, and `sandbox.commands.connect` attaches to it again.
+
+        Args:
+            **call: See `RequestParams`.
+
+        Example:
+            ```python
+            handle = sandbox.commands.run("sleep 600", background=True)
+            handle.disconnect()
+            again = sandbox.commands.connect(handle.pid)
+            ```
+        """
+        check_call(call, RequestParams)
         self._disconnected = True
         self._stream.close()
+
+    def belongs_to_call(self) -> None:
+        """Nobody but one that waits will ask for its output: what was shown need not be kept in pieces."""
+        self._output.keeps_pieces = False
 
     def is_over(self) -> bool:
         """Whether nothing more can arrive."""
@@ -209,6 +288,10 @@ class CommandHandle:
         except GrotteException as error:
             self._fail(error)
         else:
+            if self._gaps != self._stream.gaps:
+                # half a character before a gap does not go on behind it
+                self._gaps = self._stream.gaps
+                self._output.finish()
             self._take(events)
             if not events:
                 self._over = True
@@ -244,10 +327,10 @@ class CommandHandle:
         assert end is not None
         stdout, stderr = output.stdout.text(), output.stderr.text()
         error = end.error or (None if end.exit_code == 0 else end.status or None)
-        dropped = (output.stdout.dropped, output.stderr.dropped)
+        lost = (output.stdout.dropped, output.stderr.dropped, self.output_missing)
         if check and end.exit_code != 0:
-            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id, *dropped)
-        return CommandResult(stderr, stdout, end.exit_code, error, *dropped)
+            raise CommandExitException(stderr, stdout, end.exit_code, error, self._sandbox_id, *lost)
+        return CommandResult(stderr, stdout, end.exit_code, error, *lost)
 
 
 class Pieces:

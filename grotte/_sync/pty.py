@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from typing import Unpack
 
 from grotte._proto import arguments, messages
+from grotte._proto.calls import CallParams, check_call
 from grotte._proto.messages import (
     ConnectRequest,
     Empty,
@@ -20,7 +21,7 @@ from grotte._proto.messages import (
 )
 from grotte._sync import _sio
 from grotte._sync.commands import DEFAULT_TIMEOUT, SHELL, Commands
-from grotte._sync.event_stream import EventStream, process_event
+from grotte._sync.process_stream import CONNECT, START, ProcessStream
 from grotte._sync.pty_handle import PtyHandle
 from grotte._sync.rpc import Envd
 from grotte.errors import InvalidArgumentException
@@ -59,6 +60,7 @@ class Pty:
         *,
         rows: int | None = None,
         cols: int | None = None,
+        **call: Unpack[CallParams],
     ) -> PtyHandle:
         """Start a login shell on a new terminal.
 
@@ -72,6 +74,7 @@ class Pty:
             request_timeout: How long its start may take, in seconds.
             rows: Lines of the terminal, at most 65535.
             cols: Columns of the terminal, at most 65535.
+            **call: See `CallParams`.
 
         Raises:
             InvalidArgumentException: an argument is wrong, or there is no directory `cwd`.
@@ -82,15 +85,16 @@ class Pty:
             pty = sandbox.pty.create(rows=40, cols=120, timeout=0, envs={"EDITOR": "vi"})
             ```
         """
+        check_call(call)
         config = ProcessConfig(
             cmd=SHELL,
             args=["-i", "-l"],
             envs=DEFAULT_ENVS | arguments.environment(envs),
-            cwd=None if cwd is None else arguments.text(cwd, "cwd"),
+            cwd=None if cwd is None else arguments.path(cwd, "cwd"),
         )
         request = StartRequest(process=config, pty=_terminal(size, rows, cols, DEFAULT_SIZE))
         user = None if user is None else arguments.user_name(user)
-        return self._open("Start", request, user, timeout, request_timeout, on_data)
+        return self._open(START, request, user, timeout, request_timeout, on_data)
 
     def connect(
         self,
@@ -98,6 +102,7 @@ class Pty:
         on_data: _sio.OutputHandler[PtyOutput] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
         request_timeout: float | None = None,
+        **call: Unpack[CallParams],
     ) -> PtyHandle:
         """Attach to a terminal; what it shows from now on arrives here, too.
 
@@ -106,38 +111,68 @@ class Pty:
             on_data: As for `create`.
             timeout: How long to stay attached, in seconds; 0 or None: to its end.
             request_timeout: How long attaching may take, in seconds.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such terminal.
-        """
-        return self._open("Connect", ConnectRequest(process=_selector(pid)), None, timeout, request_timeout, on_data)
 
-    def kill(self, pid: int, request_timeout: float | None = None) -> bool:
+        Example:
+            ```python
+            first = sandbox.pty.create()
+            second = sandbox.pty.connect(first.pid)
+            first.send_stdin("echo both see this\\n")
+            print(second.read())
+            ```
+        """
+        check_call(call)
+        return self._open(CONNECT, ConnectRequest(process=_selector(pid)), None, timeout, request_timeout, on_data)
+
+    def kill(self, pid: int, request_timeout: float | None = None, **call: Unpack[CallParams]) -> bool:
         """End a terminal's shell with SIGKILL; what runs on the terminal is told that it has hung up.
 
         Args:
             pid: Its process id.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            pty = sandbox.pty.create()
+            print(sandbox.pty.kill(pty.pid))  # True
+            ```
         """
+        check_call(call)
         return self._commands.kill(pid, request_timeout)
 
-    def send_stdin(self, pid: int, data: str | bytes, request_timeout: float | None = None) -> None:
+    def send_stdin(
+        self, pid: int, data: str | bytes, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> None:
         """Type: ``b"\\x03"`` is Ctrl+C, ``b"\\x04"`` is Ctrl+D.
 
         Args:
             pid: Its process id.
             data: Text is sent as UTF-8.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such terminal.
+
+        Example:
+            ```python
+            pty = sandbox.pty.create()
+            sandbox.pty.send_stdin(pty.pid, "sleep 600\\n")
+            sandbox.pty.send_stdin(pty.pid, b"\\x03")  # Ctrl+C
+            ```
         """
+        check_call(call)
         process = _selector(pid)
-        text = b64encode(arguments.input_bytes(data)).decode()
-        self._call("SendInput", SendInputRequest(process=process, input=ProcessInput(pty=text)), request_timeout)
+        for piece in arguments.input_pieces(data):
+            message = SendInputRequest(process=process, input=ProcessInput(pty=piece))
+            self._call("SendInput", message, request_timeout)
 
     def resize(
         self,
@@ -147,6 +182,7 @@ class Pty:
         *,
         rows: int | None = None,
         cols: int | None = None,
+        **call: Unpack[CallParams],
     ) -> None:
         """Change the size of a terminal; the program on it is told.
 
@@ -156,10 +192,18 @@ class Pty:
             request_timeout: In seconds.
             rows: Lines, at most 65535.
             cols: Columns, at most 65535.
+            **call: See `CallParams`.
 
         Raises:
             NotFoundException: there is no such terminal.
+
+        Example:
+            ```python
+            pty = sandbox.pty.create(rows=24, cols=80)
+            sandbox.pty.resize(pty.pid, rows=50, cols=132)
+            ```
         """
+        check_call(call)
         request = UpdateRequest(process=_selector(pid), pty=_terminal(size, rows, cols, None))
         self._call("Update", request, request_timeout)
 
@@ -181,12 +225,10 @@ class Pty:
         request_timeout: float | None,
         on_data: _sio.OutputHandler[PtyOutput] | None,
     ) -> PtyHandle:
-        if on_data is not None and not callable(on_data):
-            raise InvalidArgumentException("on_data must be a function")
+        arguments.handler(on_data, "on_data")
         limit = arguments.seconds(timeout, "timeout")
-        request = self._envd.stream_request(f"process.Process/{method}", message, user, limit)
-        stream = EventStream(self._envd, request, limit, process_event, subject="the terminal")
-        events = stream.open(self._envd.config.timeout(request_timeout))
+        stream = ProcessStream(self._envd, limit, "the terminal")
+        events = stream.open(method, message, user, self._envd.config.timeout(request_timeout))
         return PtyHandle(self, self._commands, self._envd.sandbox_id, stream, events, on_data)
 
 

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from grotte._proto import arguments
+from grotte._proto.calls import CallParams, RequestParams, check_call
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import OutputPiece
 from grotte._sync import _sio
 from grotte._sync.client import deadline_after
 from grotte._sync.command_handle import CommandHandle
 from grotte._sync.commands import Commands
-from grotte._sync.event_stream import EventStream
+from grotte._sync.process_stream import ProcessStream
 from grotte.errors import TimeoutException
 from grotte.models import PtyOutput, PtySize
 
@@ -49,7 +50,7 @@ class PtyHandle(CommandHandle):
         pty: Pty,
         commands: Commands,
         sandbox_id: str,
-        stream: EventStream[ProcessEvent],
+        stream: ProcessStream,
         events: list[ProcessEvent],
         on_data: _sio.OutputHandler[PtyOutput] | None,
     ) -> None:
@@ -59,21 +60,25 @@ class PtyHandle(CommandHandle):
         self._unread: deque[bytes] = deque()
         super().__init__(commands, sandbox_id, stream, events, check=True)
 
-    def read(self, timeout: float | None = None) -> bytes:
+    def read(self, timeout: float | None = None, **call: Unpack[RequestParams]) -> bytes:
         """Wait until something arrives, and return all that has; ``b""`` at the end.
 
         Args:
             timeout: How long to wait, in seconds; 0 or None: until something arrives or the terminal ends.
+            **call: See `RequestParams`.
 
         Raises:
             TimeoutException: nothing came in time; the terminal goes on.
 
         Example:
             ```python
+            pty = sandbox.pty.create()
+            pty.send_stdin("ls; exit\\n")
             while data := pty.read():
                 print(data.decode(errors="replace"), end="")
             ```
         """
+        check_call(call, RequestParams)
         limit = arguments.seconds(timeout, "timeout")
         try:
             with _sio.deadline_scope(deadline_after(limit)) as scope:
@@ -82,14 +87,25 @@ class PtyHandle(CommandHandle):
             pass
         raise TimeoutException(f"the terminal showed nothing for {limit:g} s", sandbox_id=self._sandbox_id)
 
-    def kill(self, request_timeout: float | None = None) -> bool:
+    def kill(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> bool:
         """End its shell with SIGKILL; what runs on it is told that it has hung up.
 
         What it showed until then can still be read.
 
+        Args:
+            request_timeout: In seconds.
+            **call: See `CallParams`.
+
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            pty = sandbox.pty.create()
+            print(pty.kill())  # True
+            ```
         """
+        check_call(call)
         killed = super().kill(request_timeout)
         # its end is on its way: taken in now, it leaves no open stream behind
         with _sio.deadline_scope(deadline_after(END_SECONDS)) as scope:
@@ -97,13 +113,22 @@ class PtyHandle(CommandHandle):
                 self._step(scope.step)
         return killed
 
-    def send_stdin(self, data: str | bytes, request_timeout: float | None = None) -> None:
+    def send_stdin(self, data: str | bytes, request_timeout: float | None = None, **call: Unpack[CallParams]) -> None:
         """Type: ``b"\\x03"`` is Ctrl+C, ``b"\\x04"`` is Ctrl+D.
 
         Args:
             data: Text is sent as UTF-8.
             request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            pty = sandbox.pty.create()
+            pty.send_stdin("ls -l\\n")
+            print(pty.read())
+            ```
         """
+        check_call(call)
         self._pty.send_stdin(self._pid, data, request_timeout)
 
     def resize(
@@ -113,6 +138,7 @@ class PtyHandle(CommandHandle):
         *,
         rows: int | None = None,
         cols: int | None = None,
+        **call: Unpack[CallParams],
     ) -> None:
         """Change its size; the program on it is told.
 
@@ -121,7 +147,15 @@ class PtyHandle(CommandHandle):
             request_timeout: In seconds.
             rows: Lines, at most 65535.
             cols: Columns, at most 65535.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            pty = sandbox.pty.create(rows=24, cols=80)
+            pty.resize(rows=50, cols=132)
+            ```
         """
+        check_call(call)
         self._pty.resize(self._pid, size, request_timeout, rows=rows, cols=cols)
 
     def piece(self, number: int) -> tuple[OutputPiece, int] | None:

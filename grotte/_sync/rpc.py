@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from weakref import WeakSet
 
 from grotte._proto import failures
+from grotte._proto.backoff import told_delay
 from grotte._proto.connect import (
     STREAM_CONTENT_TYPE,
     UNARY_CONTENT_TYPE,
@@ -21,7 +22,7 @@ from grotte._proto.http import Coalesce, Response, split_url
 from grotte._proto.messages import InvalidMessage, Message, decode, encode
 from grotte._proto.transport_errors import ConnectFailed, TransportError
 from grotte._proto.versions import DEFAULT_USER, at_least
-from grotte._sync.client import fetch, open_stream
+from grotte._sync.client import fetch, fetch_patiently, open_stream
 from grotte._sync.exchange import Request, StreamResponse
 from grotte.config import ENVD_PORT, ConnectionConfig, user_agent
 from grotte.errors import (
@@ -113,8 +114,8 @@ class Envd:
         ]
         request = self._request("POST", f"/{method}", headers, encode(message), idempotent)
         response = self._fetch(request, timeout)
-        context = self._context(request)
         if response.status != 200:
+            context = self._context(request)
             error = failures.read_rpc_error(response.status, response.content)
             limit = failures.request_limit(timeout)
             failure = failures.rpc_failure(error, context, kinds=kinds, status=response.status, limit=limit)
@@ -122,7 +123,7 @@ class Envd:
         try:
             return decode(reply, response.content)
         except InvalidMessage as error:
-            raise context.fail(SandboxException, f"the answer is not understood: {error}") from None
+            raise self._context(request).fail(SandboxException, f"the answer is not understood: {error}") from None
 
     # -- plain HTTP ------------------------------------------------------------------------------------------------
 
@@ -207,12 +208,20 @@ class Envd:
             coalesce=self._coalesce,
             idempotent=idempotent,
             proxy=self.config.proxy,
+            transports=self.config.transports,
         )
 
     def _fetch(self, request: Request, timeout: float | None) -> Response:
         context = self._context(request)
         try:
-            return fetch(request, timeout=timeout, context=context, unreachable=SandboxUnreachableException)
+            return fetch_patiently(
+                request,
+                timeout,
+                context,
+                request.idempotent,
+                unreachable=SandboxUnreachableException,
+                plan=told_delay,
+            )
         except SandboxUnreachableException as failure:
             if isinstance(failure.__cause__, ConnectFailed):
                 raise

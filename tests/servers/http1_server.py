@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Http1Server:
-    """What a running server has seen: request lines, in order."""
+    """What a running server has seen: request lines and clients' addresses, in order."""
 
     port: int = 0
     seen: list[str] = field(default_factory=list)
+    clients: list[object] = field(default_factory=list)
 
 
 @contextmanager
@@ -29,16 +30,20 @@ def serve_http1(tls: ssl.SSLContext | None = None) -> Iterator[Http1Server]:
 
         def do_GET(self) -> None:
             state.seen.append(self.requestline)
+            state.clients.append(self.client_address)
             if self.path == "/chunks":
                 self.send_response(200)
                 self.send_header("transfer-encoding", "chunked")
                 self.end_headers()
                 self.wfile.write(b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n")
+            elif self.path == "/missing":
+                self._answer(b"what?", 404)
             else:
                 self._answer(b"old")
 
         def do_POST(self) -> None:
             state.seen.append(self.requestline)
+            state.clients.append(self.client_address)
             if self.headers.get("transfer-encoding") == "chunked":
                 body = b""
                 while size := int(self.rfile.readline(), 16):
@@ -49,8 +54,8 @@ def serve_http1(tls: ssl.SSLContext | None = None) -> Iterator[Http1Server]:
                 body = self.rfile.read(int(self.headers["content-length"]))
             self._answer(body)
 
-        def _answer(self, body: bytes) -> None:
-            self.send_response(200)
+        def _answer(self, body: bytes, status: int = 200) -> None:
+            self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

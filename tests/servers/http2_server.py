@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 import h2.config
 import h2.connection
@@ -18,6 +18,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
+from h2.frame_buffer import FrameBuffer
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
 HEADERS = [(":status", "200"), ("content-type", "text/plain")]
@@ -59,6 +60,7 @@ class Http2Server:
         preamble: bytes | None = None,
         goaway_every: int = 0,
         path: str | None = None,
+        taps: bool = False,
     ) -> None:
         self.cap = cap
         self.window = window
@@ -68,6 +70,7 @@ class Http2Server:
         self.settings_after = settings_after
         self.preamble = preamble
         self.goaway_every = goaway_every
+        self.taps = taps
         self.seen: list[Seen] = []
         self.resets: list[tuple[int, int, int]] = []
         self.pings = 0
@@ -105,6 +108,11 @@ class Http2Server:
     def open_connections(self) -> int:
         return sum(not connection.closed for connection in self.connections)
 
+    def traffic(self, direction: Literal["heard", "said"]) -> tuple[int, int]:
+        """Frames and bytes that went one way on all connections, if there are taps."""
+        taps = [connection.heard if direction == "heard" else connection.said for connection in self.connections]
+        return sum(tap.frames for tap in taps if tap), sum(tap.bytes for tap in taps if tap)
+
     def _start(self, function: object, *args: object) -> None:
         assert callable(function)
         thread = threading.Thread(target=function, args=args, daemon=True)
@@ -123,6 +131,20 @@ class Http2Server:
             connection = Connection(self, len(self.connections), sock)
             self.connections.append(connection)
             self._start(connection.run)
+
+
+class Tap:
+    """Counts what goes by."""
+
+    def __init__(self, *, from_client: bool) -> None:
+        self._buffer = FrameBuffer(server=from_client)
+        self._buffer.max_frame_size = 2**24 - 1
+        self.frames = self.bytes = 0
+
+    def add(self, data: bytes) -> None:
+        self.bytes += len(data)
+        self._buffer.add_data(data)
+        self.frames += sum(1 for _ in self._buffer)
 
 
 class Connection:
@@ -144,6 +166,8 @@ class Connection:
         #: GOAWAY has promised that streams above this are not served.
         self.last_stream: int | None = None
         self.close_when_done = False
+        self.heard = Tap(from_client=True) if server.taps else None
+        self.said = Tap(from_client=False) if server.taps else None
 
     def run(self) -> None:
         try:
@@ -183,6 +207,8 @@ class Connection:
         self.h2.initiate_connection()
         self._flush()
         while data := self.sock.recv(self.server.read_size):
+            if self.heard is not None:
+                self.heard.add(data)
             if self.silent:
                 continue
             events = self.h2.receive_data(data)
@@ -335,6 +361,17 @@ class Connection:
         else:
             self.h2.send_headers(request.stream, [(":status", "421")], end_stream=True)
 
+    def _do_bound(self, request: Seen, argument: str) -> None:
+        """As a gateway whose connections know only the host that they were opened for, and which does not say 421."""
+        if request.authority == self.first_authority:
+            self._whole(request, b"hello")
+        else:
+            self._do_missing(request, "text/html")
+
+    def _do_missing(self, request: Seen, argument: str) -> None:
+        self.h2.send_headers(request.stream, [(":status", "404"), ("content-type", argument)])
+        self.h2.send_data(request.stream, b"what?", end_stream=True)
+
     def _do_cap(self, request: Seen, argument: str) -> None:
         self.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: int(argument)})
         self._whole(request, b"hello")
@@ -383,6 +420,8 @@ class Connection:
 
     def _flush(self) -> None:
         data = self.h2.data_to_send()
+        if self.said is not None:
+            self.said.add(data)
         if self.server.drip:
             for index in range(len(data)):
                 self.sock.sendall(data[index : index + 1])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import select
 import socket
+import ssl
 import struct
 import threading
 from typing import Self
@@ -18,8 +20,11 @@ class ProxyServer:
         seen: What was asked for: "CONNECT host:port", "GET http://…", "SOCKS host:port".
     """
 
-    def __init__(self, *, credentials: str | None = None, answer: bytes | None = None) -> None:
+    def __init__(
+        self, *, credentials: str | None = None, answer: bytes | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.credentials = credentials
+        self.tls = tls
         self.answer = answer
         self.seen: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -56,8 +61,14 @@ class ProxyServer:
             self._start(self._serve, sock)
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError, struct.error), client:
+        with contextlib.suppress(OSError, ValueError, struct.error), contextlib.ExitStack() as stack:
             client.settimeout(20)
+            stack.callback(client.close)
+            if self.tls is not None:
+                client = stack.enter_context(self.tls.wrap_socket(client, server_side=True))
+                self._sockets.append(client)
+                self._http(client)
+                return
             if client.recv(1, socket.MSG_PEEK) == b"\x05":
                 self._socks(client)
             else:
@@ -122,8 +133,21 @@ class ProxyServer:
         return upstream
 
     def _relay(self, client: socket.socket, upstream: socket.socket) -> None:
+        if isinstance(client, ssl.SSLSocket):
+            self._relay_tls(client, upstream)
+            return
         self._start(self._copy, upstream, client)
         self._copy(client, upstream)
+
+    def _relay_tls(self, client: ssl.SSLSocket, upstream: socket.socket) -> None:
+        """On one thread: two must not share a TLS socket."""
+        while True:
+            pending = [client] if client.pending() else None
+            for source in pending or select.select([client, upstream], [], [], 20)[0]:
+                data = source.recv(65_536)
+                if not data:
+                    return
+                (upstream if source is client else client).sendall(data)
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ from h2.events import Event as ServerEvent
 from hpack import Encoder
 
 from grotte._proto.http2 import make_codec
-from grotte._proto.http2.codec import PREFACE, Codec, Event, Header, ProtocolError, StreamReset
+from grotte._proto.http2.codec import PREFACE, Codec, DataReceived, Event, Header, ProtocolError, StreamReset
 
 CODECS = ("native", "h2")
 REQUEST: list[Header] = [
@@ -33,6 +33,19 @@ def new_codec(
     return make_codec(
         name, stream_window=stream_window, connection_window=connection_window, max_header_list=max_header_list
     )
+
+
+def joined(events: Sequence[Event]) -> list[Event]:
+    """The same with the pieces of each body that follow one another in one: a codec may join them."""
+    found: list[Event] = []
+    for event in events:
+        last = found[-1] if found else None
+        if isinstance(event, DataReceived) and isinstance(last, DataReceived) and last.stream_id == event.stream_id:
+            flow = last.flow_length + event.flow_length
+            event = DataReceived(event.stream_id, last.data + event.data, flow, event.end_stream)
+            found.pop()
+        found.append(event)
+    return found
 
 
 def inside(codec: Codec) -> Any:

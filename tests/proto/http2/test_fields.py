@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grotte._proto.http2.codec import Header
-from grotte._proto.http2.fields import FieldRules, Malformed
+from grotte._proto.http2.fields import FieldRules, Malformed, Response
 
 STATUS = (b":status", b"200")
 
@@ -89,8 +89,8 @@ def test_a_malformed_response_is_refused(headers: list[Header]) -> None:
 
 def test_a_response_tells_its_status_and_length() -> None:
     rules = FieldRules()
-    assert rules.response([STATUS, (b"a", b""), (b"te", b"trailers")]) == (200, None)
-    assert rules.response([STATUS, (b"content-length", b"007"), (b"content-length", b"7")]) == (200, 7)
+    assert rules.response([STATUS, (b"a", b""), (b"te", b"trailers")]) == Response(200, None)
+    assert rules.response([STATUS, (b"content-length", b"007"), (b"content-length", b"7")]) == Response(200, 7)
 
 
 def test_what_is_remembered_is_bounded() -> None:

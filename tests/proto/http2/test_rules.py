@@ -38,6 +38,7 @@ from tests.proto.http2.peer import (
     Server,
     Settled,
     inside,
+    joined,
     new_codec,
     raw,
     raw_headers,
@@ -92,6 +93,30 @@ def test_an_empty_last_frame_is_an_event_and_other_empty_frames_are_not(settled:
     events = settled.feed(raw_headers(OK), raw(DATA, 0, 1), raw(DATA, PADDED, 1, b"\x03\0\0\0"))
     assert len(events) == 1
     assert settled.feed(raw(DATA, END_STREAM, 1)) == [DataReceived(1, b"", 0, end_stream=True)]
+
+
+def test_the_pieces_of_a_body_keep_their_order_and_their_stream(settled: Settled) -> None:
+    pieces = [bytes([number]) * 1500 for number in range(6)]
+    frames = [raw(DATA, 0, 1, piece) for piece in pieces[:4]]
+    cut = b"".join([*frames, raw(DATA, 0, 1), raw(DATA, 0, 1, b"small")])
+    settled.open()
+    events = settled.feed(raw_headers(OK), raw_headers(OK, 3), cut[:4000])
+    events += settled.feed(cut[4000:], raw(DATA, 0, 3, pieces[4]), raw(DATA, END_STREAM, 1, pieces[5]))
+    assert joined(events) == [
+        ResponseHeaders(1, 200, OK, end_stream=False),
+        ResponseHeaders(3, 200, OK, end_stream=False),
+        DataReceived(1, b"".join(pieces[:4]) + b"small", 4 * 1500 + 5, end_stream=False),
+        DataReceived(3, pieces[4], 1500, end_stream=False),
+        DataReceived(1, pieces[5], 1500, end_stream=True),
+    ]
+
+
+def test_events_do_not_change_with_the_buffer_that_they_came_in(settled: Settled) -> None:
+    frames = [raw_headers(OK), *[raw(DATA, 0, 1, bytes([number]) * 1500) for number in range(3)]]
+    buffer = bytearray(b"".join(frames))
+    events = settled.codec.receive(memoryview(buffer))
+    buffer[:] = bytes(len(buffer))
+    assert joined(events)[1] == DataReceived(1, b"\0" * 1500 + b"\1" * 1500 + b"\2" * 1500, 4500, end_stream=False)
 
 
 def test_informational_responses_are_dropped(settled: Settled) -> None:
