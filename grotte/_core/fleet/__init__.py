@@ -1,0 +1,1 @@
+"""Many sandboxes from one program: admission, retries, spares and certain clean-up."""
