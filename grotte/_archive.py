@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -27,11 +27,15 @@ class ArchiveError(Exception):
 # -- packing -------------------------------------------------------------------------------------------------------
 
 
-class PackedDirectory:
-    """What is below a directory, as a tar stream to be read; what is no file, directory or link is left out."""
+class PackedEntries:
+    """Some files, directories and links, as a tar stream to be read.
 
-    def __init__(self, root: Path) -> None:
-        self._pieces = _packed(root)
+    Args:
+        entries: For each where it is, its name in the archive, and what is known of it.
+    """
+
+    def __init__(self, entries: Iterable[tuple[Path, str, os.stat_result]]) -> None:
+        self._pieces = _packed(entries)
         self._left = b""
 
     def read(self, size: int) -> bytes:
@@ -50,14 +54,21 @@ class PackedDirectory:
         return joined[:size]
 
 
+class PackedDirectory(PackedEntries):
+    """What is below a directory, as a tar stream; what is no file, directory or link is left out."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(_entries(root))
+
+
 def packed_size(root: Path) -> int:
     """How long the stream will be, if nothing changes."""
     sizes = (len(_header(path, name, info)) + _padded(_content_size(info)) for path, name, info in _entries(root))
     return sum(sizes) + len(END)
 
 
-def _packed(root: Path) -> Iterator[bytes]:
-    for path, name, info in _entries(root):
+def _packed(entries: Iterable[tuple[Path, str, os.stat_result]]) -> Iterator[bytes]:
+    for path, name, info in entries:
         yield _header(path, name, info)
         if stat.S_ISREG(info.st_mode):
             yield from _content(path, info.st_size)

@@ -1,4 +1,4 @@
-"""The command line: ``grotte serve``, ``grotte doctor`` and ``grotte run``."""
+"""The command line: ``grotte serve``, ``grotte doctor``, ``grotte run`` and ``grotte template``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from grotte.cli import doctor, run, serve
+from grotte.cli import doctor, run, serve, template
 from grotte.errors import GrotteException
 
 __all__ = ["main"]
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="grotte", description="A computer for every AI agent.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (serve, doctor, run):
+    for command in (serve, doctor, run, template):
         command.add_to(commands)
     options = parser.parse_args(arguments)
     try:

@@ -1,0 +1,1 @@
+"""Templates from the builder to a running sandbox."""
