@@ -9,6 +9,9 @@ import sys
 BENCHMARKS = {
     "transport": "requests, hosts, bodies and held streams: our HTTP/2 transport beside the HTTP clients of others",
     "engine": "sandboxes on an engine of this machine: our SDK beside others",
+    "fleet": "many sandboxes one after another, by turns and at once, until each can be used: our SDK beside others",
+    "soak": "minutes of mixed load on one engine: whether everything returns to where it was",
+    "templates": "building templates and starting from them, beside podman build",
     "imports": "what `import grotte` costs in time and memory",
 }
 

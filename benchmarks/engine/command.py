@@ -34,7 +34,7 @@ JOBS: Jobs = {
     ),
     "output": ({"part": "output"}, {"part": "output"}),
 }
-IDLE_SANDBOXES = 50
+IDLE_SANDBOXES = 500
 
 
 @dataclass(slots=True, frozen=True)

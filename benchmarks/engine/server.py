@@ -28,11 +28,13 @@ class Engine:
         url: Where it is.
         keys: An API key for each prefix that some SDK insists on.
         process: Its process.
+        data_dir: Where it keeps its data.
     """
 
     url: str
     keys: dict[str, str]
     process: int
+    data_dir: Path
 
     def environment(self, module: str) -> dict[str, str]:
         """What makes an SDK use this engine for everything."""
@@ -60,7 +62,7 @@ def run_engine() -> Iterator[Engine]:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True, env=kept
             )
         try:
-            yield Engine(read_url(process, log), keys, process.pid)
+            yield Engine(read_url(process, log), keys, process.pid, Path(folder, "data"))
         finally:
             stop(process)
 
