@@ -66,8 +66,15 @@ def environment(peer: Peer, extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **extra}
 
 
-def run_script(peer: Peer, script: Path, job: Mapping[str, object], extra: Mapping[str, str], seconds: float) -> object:
-    """Run a script that takes a job as JSON and prints one JSON line, with a peer's Python.
+def run_script(
+    peer: Peer,
+    script: Path,
+    job: Mapping[str, object],
+    extra: Mapping[str, str],
+    seconds: float,
+    wrapper: Sequence[str] = (),
+) -> object:
+    """Run a script that takes a job as JSON and prints one JSON line, with a peer's Python, `wrapper` before it.
 
     Returns:
         What it printed, or a text that says what went wrong.
@@ -75,7 +82,7 @@ def run_script(peer: Peer, script: Path, job: Mapping[str, object], extra: Mappi
     if peer.python is None:
         return "not measured: no --peer-python was given for it"
     module = "grotte" if peer == OURS else peer.module
-    command = [str(peer.python), "-P", str(script), json.dumps({**job, "module": module})]
+    command = [*wrapper, str(peer.python), "-P", str(script), json.dumps({**job, "module": module})]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, env=environment(peer, extra), check=False

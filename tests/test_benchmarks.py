@@ -50,6 +50,21 @@ def test_our_own_failures_are_named() -> None:
     assert "ConnectFailed" in verdict.not_first(verdict.Results([ours]))[0]
 
 
+@pytest.mark.parametrize(("measured", "named"), [(True, "e2b's"), (False, "pyqwest's")])
+def test_an_sdk_is_compared_with_itself_where_it_was_measured(measured: bool, named: str) -> None:
+    ours, theirs = Outcome(requests=100, wall=1, cpu=1), Outcome(requests=100, wall=1, cpu=8)
+    results = [result("grotte", ours), result("pyqwest", theirs)]
+    if measured:
+        results += [result(name, ours, scenario=plan.CALLS[50]) for name in ("grotte", "e2b")]
+    bars = {bar.text: bar for bar in verdict.bars(verdict.Results(results)) if named in bar.text and bar.measured}
+    assert [bar.holds for bar in bars.values()] == [not measured]
+
+
+def test_sdks_take_part_where_they_are_given() -> None:
+    groups = plan.sdk_groups(["e2b", "grotte-0.2.0"])
+    assert [client.name for client in groups[1].clients(())] == ["grotte, sync", "e2b, sync", "grotte-0.2.0, sync"]
+
+
 def test_what_was_not_measured_does_not_hold_by_accident() -> None:
     assert {bar.holds for bar in verdict.bars(verdict.Results([]))} == {None}
 

@@ -20,7 +20,7 @@ from benchmarks.transport.nginx import SMALL
 
 WARM_UP_SECONDS = 0.3
 #: Measured before and while streams are held, one after another.
-UNARY_CALLS = 300
+UNARY_CALLS = 3000
 HELD_SECONDS = 4
 #: How long opening all held streams may take, and how long they would last.
 OPEN_SECONDS = 8.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import tempfile
 import time
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import report
+from benchmarks import peers, report
 from benchmarks.transport import names
 from benchmarks.transport.nginx import Nginx, ServerError, run_nginx
-from benchmarks.transport.plan import FAR, GROUPS, HOSTS, LIBRARIES, QUICK, Group
+from benchmarks.transport.plan import FAR, GROUPS, HOSTS, LIBRARIES, QUICK, Group, sdk_groups
 from benchmarks.transport.runner import Result, Runner
 from benchmarks.transport.slow import run_slow
 from benchmarks.transport.tables import tables
@@ -30,6 +31,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each client is measured (3; --quick: 1)")
     parser.add_argument("--seconds", type=float, help="how long each measurement takes (0.7; --quick: 0.4)")
     parser.add_argument("--only", metavar="TEXT", help="only scenarios whose name contains this")
+    peers.add_option(parser)
     parser.add_argument("--clients", metavar="NAMES", help=f"only these, by comma: {','.join(LIBRARIES)}")
     return parser.parse_args(arguments)
 
@@ -37,10 +39,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def select(options: argparse.Namespace) -> list[Group]:
     """The groups that the command line asks for."""
     groups = []
-    for group in QUICK if options.quick else GROUPS:
+    sdks = sdk_groups([peer.name for peer in options.peer_python]) if options.peer_python else ()
+    for group in (*(QUICK if options.quick else GROUPS), *sdks):
         scenarios = tuple(one for one in group.scenarios if options.only is None or options.only in one.name)
         if scenarios:
-            groups.append(Group(group.title, scenarios, group.loops))
+            groups.append(dataclasses.replace(group, scenarios=scenarios))
     return groups
 
 
@@ -65,7 +68,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, object], list[tuple[
         nginx = stack.enter_context(run_nginx(folder / "slow"))
         ports = {0: nginx.port, FAR.delay_ms: slow.link(nginx.port, FAR.delay_ms)}
         names.write_hosts(folder / "hosts", HOSTS)
-        runner = Runner(nginx, ports, names.wrapper(folder / "hosts"), seconds)
+        runner = Runner(nginx, ports, names.wrapper(folder / "hosts"), seconds, options.peer_python)
         return environment(nginx), [(group, runner.measure(group, libraries, rounds)) for group in select(options)]
 
 

@@ -7,7 +7,10 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["get", "post", "hosts", "download", "upload", "held", "beside"]
+#: The last four are jobs for SDKs, of which `sdk_child` does one each in a process of its own.
+Kind = Literal[
+    "get", "post", "hosts", "download", "upload", "held", "beside", "calls", "sync_calls", "sandboxes", "sdk_download"
+]
 #: "sync" stands for threads; the others are event loops.
 Loop = Literal["asyncio", "uvloop", "trio", "sync"]
 

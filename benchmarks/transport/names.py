@@ -13,14 +13,16 @@ from pathlib import Path
 
 from benchmarks.transport.job import DOMAIN
 
+#: What SDKs put before the id of a sandbox: the port of the agent in it.
+SANDBOX_PREFIX = "49983-"
 SCRIPT = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
 
 
 def write_hosts(path: Path, count: int) -> None:
-    """Write a hosts file: what this machine's says, and `count` hosts of the domain on loopback."""
+    """Write a hosts file: what this machine's says, and on loopback `count` hosts, and sandboxes, of the domain."""
     known = Path("/etc/hosts").read_text() if Path("/etc/hosts").exists() else "127.0.0.1 localhost\n"
-    lines = [f"127.0.0.1 h{index}.{DOMAIN}" for index in range(count)]
-    path.write_text("\n".join([known.rstrip(), *lines, ""]))
+    labels = ["api", *(f"{prefix}h{index}" for prefix in ("", SANDBOX_PREFIX) for index in range(count))]
+    path.write_text("\n".join([known.rstrip(), *(f"127.0.0.1 {label}.{DOMAIN}" for label in labels), ""]))
 
 
 def wrapper(hosts: Path) -> list[str] | None:

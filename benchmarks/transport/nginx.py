@@ -20,6 +20,11 @@ from pathlib import Path
 from benchmarks.transport.job import BODY_SIZE, DOMAIN
 
 SMALL = b'{"id":"' + b"x" * 273 + b'"}'  # 282 bytes: what a small answer of the control plane weighs
+#: What an agent says of a folder.
+STAT = (
+    b'{"entry":{"name":"tmp","type":"FILE_TYPE_DIRECTORY","path":"/tmp","size":"4096","mode":1023,'
+    b'"permissions":"dtrwxrwxrwx","owner":"root","group":"root","modifiedTime":"2026-01-01T00:00:00Z"}}'
+)
 STREAMS_PER_CONNECTION = 100
 START_SECONDS = 10.0
 
@@ -51,6 +56,11 @@ http {{
     root www;
     location = /post {{ mirror /swallow; mirror_request_body on; error_page 405 =200 /small; }}
     location = /swallow {{ internal; return 204; }}
+    location ~ ^(/v2)?/sandboxes/(?<id>[a-z0-9]+)/connect$ {{
+      return 200 '{{"sandboxID":"$id","templateID":"base","clientID":"bench","envdVersion":"0.4.0","domain":null}}';
+    }}
+    location = /filesystem.Filesystem/Stat {{ mirror /swallow; mirror_request_body on; error_page 405 =200 /stat; }}
+    location = /files {{ try_files /large =404; }}
     location /held/ {{ proxy_pass http://slow; proxy_buffering off; proxy_read_timeout 300; }}
   }}
   server {{
@@ -135,6 +145,9 @@ def prepare(folder: Path, port: int, slow: Path) -> Path:
     www.mkdir()
     (www / "small").write_bytes(SMALL)
     (www / "post").touch()  # must exist, so that a POST to it is "not allowed" and not "not found"
+    (www / "stat").write_bytes(STAT)
+    (www / "filesystem.Filesystem").mkdir()
+    (www / "filesystem.Filesystem" / "Stat").touch()
     with (www / "large").open("wb") as large:
         large.truncate(BODY_SIZE)
     user = "user root;" if os.geteuid() == 0 else ""

@@ -29,14 +29,18 @@ class Group:
     Attributes:
         title: Of the table.
         loops: Which clients take part.
+        sdks: These take part instead of the HTTP clients.
     """
 
     title: str
     scenarios: tuple[Scenario, ...]
     loops: tuple[Loop, ...]
+    sdks: tuple[str, ...] = ()
 
     def clients(self, libraries: Collection[str]) -> list[Client]:
         """These libraries on those loops, ours first."""
+        if self.sdks:
+            return [Client(name, loop) for name in self.sdks for loop in self.loops]
         known = [(name, runs) for name, (runs, _) in LIBRARIES.items() if name in libraries]
         return [Client(name, loop) for name, runs in known for loop in self.loops if loop in runs]
 
@@ -49,6 +53,12 @@ FAR = Scenario(f"{HOSTS} hosts, +20 ms round trip", "hosts", HOSTS, delay_ms=20)
 DOWN = Scenario("64 MiB down", "download", 1)
 UP = Scenario("64 MiB up", "upload", 1)
 HELD = Scenario("400 streams held for 4 s", "held", 400, once=True)
+CALLS = {amount: Scenario(f"files.exists, {amount} in flight", "calls", amount) for amount in (1, 50, 500)}
+SYNC_CALLS = {
+    amount: Scenario(f"files.exists, {amount} thread{'s' * (amount > 1)}", "sync_calls", amount) for amount in (1, 50)
+}
+SANDBOXES = Scenario(f"{HOSTS} sandboxes, +20 ms round trip", "sandboxes", HOSTS, delay_ms=20)
+READ = Scenario("files.read of 64 MiB", "sdk_download", 1)
 BESIDE = Scenario("calls beside 2,000 held streams", "beside", 2000, once=True)
 
 GROUPS = (
@@ -67,3 +77,12 @@ QUICK = (
     Group(GROUPS[4].title, (DOWN, UP), ASYNCIO),
     GROUPS[5],
 )
+
+
+def sdk_groups(peers: Collection[str]) -> tuple[Group, ...]:
+    """What the SDKs themselves do, ours and those of these names."""
+    sdks = (OURS, *peers)
+    return (
+        Group("SDKs, against a server that answers at once", (*CALLS.values(), SANDBOXES, READ), ASYNCIO, sdks),
+        Group("SDKs, sync", tuple(SYNC_CALLS.values()), THREADS, sdks),
+    )

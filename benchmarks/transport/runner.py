@@ -6,18 +6,25 @@ import subprocess
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
-from benchmarks import report
+from benchmarks import peers, report
 from benchmarks.samples import median
-from benchmarks.transport.job import Client, Job, Outcome, Scenario
+from benchmarks.transport import plan
+from benchmarks.transport.job import BODY_SIZE, DOMAIN, Client, Job, Outcome, Scenario
 from benchmarks.transport.nginx import Nginx
 from benchmarks.transport.plan import Group
 
 #: A process that has not ended by then is ended, and reported.
 JOB_SECONDS = 75.0
 MAX_REQUESTS = 60_000
+SDK_CHILD = Path(__file__).with_name("sdk_child.py")
+SDK_KINDS = ("calls", "sync_calls", "sandboxes", "sdk_download")
+NEED_NAMES = ("hosts", *SDK_KINDS)
+#: What the keys of each SDK begin with.
+KEY_STARTS = {"GROTTE": "grt_", "E2B": "e2b_"}
 
 
 @dataclass(slots=True)
@@ -70,10 +77,19 @@ class Runner:
         ports: Delay of a round trip in ms → the port that has it.
         wrapper: What makes the names of the hosts known to a process; None when nothing does.
         seconds: How long each measurement takes.
+        sdks: SDKs of others.
     """
 
-    def __init__(self, nginx: Nginx, ports: dict[int, int], wrapper: list[str] | None, seconds: float) -> None:
+    def __init__(
+        self,
+        nginx: Nginx,
+        ports: dict[int, int],
+        wrapper: list[str] | None,
+        seconds: float,
+        sdks: Sequence[peers.Peer] = (),
+    ) -> None:
         self._nginx, self._ports, self._wrapper, self._seconds = nginx, ports, wrapper, seconds
+        self._sdks = {plan.OURS: peers.OURS, **{peer.name: peer for peer in sdks}}
 
     def measure(self, group: Group, libraries: Collection[str], rounds: int) -> list[Result]:
         """Measure all scenarios of a group with these libraries."""
@@ -89,14 +105,28 @@ class Runner:
         return results
 
     def _run(self, scenario: Scenario, client: Client) -> Outcome:
-        if scenario.kind == "hosts" and self._wrapper is None:
+        if scenario.kind in NEED_NAMES and self._wrapper is None:
             return Outcome(failed=1, error="this machine gives a process no /etc/hosts of its own (unshare --mount)")
         job = Job(client, scenario, self._ports[scenario.delay_ms], str(self._nginx.ca), self._seconds, MAX_REQUESTS)
         command = [sys.executable, "-m", "benchmarks.transport.child", msgspec.json.encode(job).decode()]
         before = self._nginx.accepted()
-        outcome = run_job([*(self._wrapper or []), *command] if scenario.kind == "hosts" else command)
+        if scenario.kind in SDK_KINDS:
+            outcome = self._run_sdk(job)
+        else:
+            outcome = run_job([*(self._wrapper or []), *command] if scenario.kind == "hosts" else command)
         outcome.connections = self._nginx.accepted() - before - 1  # the 1 is the second question itself
         return outcome
+
+    def _run_sdk(self, job: Job) -> Outcome:
+        sdk = self._sdks[job.client.library]
+        prefix = sdk.module.upper() if sdk != peers.OURS else "GROTTE"
+        domain, key = f"{DOMAIN}:{job.port}", f"{KEY_STARTS[prefix]}{'0' * 40}"
+        environment = {f"{prefix}_DOMAIN": domain, f"{prefix}_API_KEY": key, "SSL_CERT_FILE": job.ca}
+        task = {"kind": job.scenario.kind, "amount": job.scenario.amount, "size": BODY_SIZE, "count": job.count}
+        answer = peers.run_script(
+            sdk, SDK_CHILD, {**task, "seconds": job.seconds}, environment, JOB_SECONDS, self._wrapper or []
+        )
+        return Outcome(failed=1, error=str(answer)) if isinstance(answer, str) else msgspec.convert(answer, Outcome)
 
 
 def run_job(command: Sequence[str]) -> Outcome:

@@ -65,6 +65,10 @@ COLUMNS = {
     "upload": BODY,
     "held": HELD,
     "beside": BESIDE,
+    "calls": SMALL,
+    "sync_calls": SMALL,
+    "sandboxes": HOSTS,
+    "sdk_download": BODY,
 }
 
 

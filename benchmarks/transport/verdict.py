@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.report import Bar, number, ratio
+from benchmarks.report import Bar, Direction, number, ratio
 from benchmarks.transport import plan
 from benchmarks.transport.job import Loop, Scenario
 from benchmarks.transport.plan import OURS
 from benchmarks.transport.runner import Result
 
 #: What counts in a scenario of each kind: field or rate of a result, its name, whether more is better.
+SMALL = (
+    ("per_second", "requests/s", True),
+    ("cpu_each", "CPU µs/request", False),
+    ("p99", "p99 in seconds", False),
+)
+HOSTS = (("wall", "seconds", False), ("cpu", "CPU s", False), ("connections", "connections", False))
+BODY = (("wall", "seconds", False), ("cpu", "CPU s", False))
 MEASURES = {
-    "get": (
-        ("per_second", "requests/s", True),
-        ("cpu_each", "CPU µs/request", False),
-        ("p99", "p99 in seconds", False),
-    ),
-    "post": (
-        ("per_second", "requests/s", True),
-        ("cpu_each", "CPU µs/request", False),
-        ("p99", "p99 in seconds", False),
-    ),
-    "hosts": (("wall", "seconds", False), ("cpu", "CPU s", False), ("connections", "connections", False)),
-    "download": (("wall", "seconds", False), ("cpu", "CPU s", False)),
-    "upload": (("wall", "seconds", False), ("cpu", "CPU s", False)),
-    "held": (("wall", "seconds", False), ("cpu", "CPU s", False)),
+    "get": SMALL,
+    "post": SMALL,
+    "calls": SMALL,
+    "sync_calls": SMALL,
+    "hosts": HOSTS,
+    "sandboxes": HOSTS,
+    "download": BODY,
+    "upload": BODY,
+    "sdk_download": BODY,
+    "held": BODY,
     "beside": (("requests", "streams held", True), ("p50", "seconds a call", False), ("cpu", "CPU s", False)),
 }
 
@@ -83,39 +86,64 @@ def behind(ours: Result, rivals: Iterable[Result], measure: str, unit: str, more
     return f"{ours.scenario.name}, {ours.client.loop}: {unit}: {name} {number(best)}, ours {number(mine)}"
 
 
+BEFORE, E2B = "grotte-0.2.0", "e2b"
+#: Through which the two send their requests: what stands for them where they were not measured. With what they add on
+#: top, the true ratios are better.
+STAND_INS = {BEFORE: "httpx", E2B: "pyqwest"}
+
+
 def bars(results: Results) -> list[Bar]:
-    """What must hold. httpx stands for `grotte` 0.2.0 and pyqwest for `e2b` 2.63, which send their requests through
-    them: with what those add on top, the true ratios are better."""
-    found: list[Bar] = []
-    for amount in (50, 500):
-        scenario = plan.GET[amount]
-        text = f"CPU per request, {scenario.name}, ours / "
-        found += [
-            Bar(f"{text}httpx's", results.ratio(scenario, "cpu_each", "httpx"), 1 / 15, "less"),
-            Bar(f"{text}pyqwest's", results.ratio(scenario, "cpu_each", "pyqwest"), 1 / 4, "less"),
-        ]
+    """What must hold, against the SDKs that the bars speak of where they were measured."""
     beside = plan.BESIDE
     alone = results.value(beside, OURS, "idle_p50")
-    threads = "sync requests/s, ours / "
+    connections = max(
+        (found for scenario in (plan.FAR, plan.SANDBOXES) if (found := results.value(scenario, OURS, "connections"))),
+        default=None,
+    )
+    pyqwest = results.ratio(plan.SYNC[50], "per_second", "pyqwest", "sync")
     return [
-        *found,
-        Bar(f"{plan.FAR.name}, time, ours / pyqwest's", results.ratio(plan.FAR, "wall", "pyqwest"), 1 / 3, "less"),
-        Bar(f"{plan.FAR.name}, connections", results.value(plan.FAR, OURS, "connections"), 8, "less"),
+        *(
+            against(results, peer, plan.CALLS[amount], plan.GET[amount], "cpu_each", bound)
+            for amount in (50, 500)
+            for peer, bound in ((BEFORE, 1 / 15), (E2B, 1 / 4))
+        ),
+        against(results, E2B, plan.SANDBOXES, plan.FAR, "wall", 1 / 3),
+        Bar(f"{plan.HOSTS} hosts, connections", connections, 8, "less"),
         Bar("streams held in one process", results.value(beside, OURS, "requests"), 2000, "more"),
         Bar("a call beside them / alone", ratio(results.value(beside, OURS, "p50"), alone), 2, "less"),
         Bar("64 MiB down, speed, ours / aiohttp's", speed(results, plan.DOWN, "aiohttp"), 1, "more"),
-        Bar("64 MiB down, speed, ours / pyqwest's", speed(results, plan.DOWN, "pyqwest"), 3, "more"),
+        against(results, E2B, plan.READ, plan.DOWN, "wall", 1 / 3),
         Bar("64 MiB up, speed, ours / pyqwest's", speed(results, plan.UP, "pyqwest"), 1, "more"),
-        Bar(f"{threads}pyqwest's, 1 thread", results.ratio(plan.SYNC[1], "per_second", "pyqwest", "sync"), 1, "more"),
-        Bar(
-            f"{threads}pyqwest's, 50 threads",
-            results.ratio(plan.SYNC[50], "per_second", "pyqwest", "sync"),
-            1 / 2,
-            "more",
-        ),
-        Bar(f"{threads}httpx's, 1 thread", results.ratio(plan.SYNC[1], "per_second", "httpx", "sync"), 5, "more"),
-        Bar(f"{threads}httpx's, 50 threads", results.ratio(plan.SYNC[50], "per_second", "httpx", "sync"), 5, "more"),
+        against(results, E2B, plan.SYNC_CALLS[1], plan.SYNC[1], "per_second", 1, "sync"),
+        Bar(f"{plan.SYNC[50].name}, requests/s, ours / pyqwest's", pyqwest, 1 / 2, "more"),
+        against(results, BEFORE, plan.SYNC_CALLS[50], plan.SYNC[50], "per_second", 5, "sync"),
     ]
+
+
+def against(
+    results: Results,
+    peer: str,
+    scenario: Scenario,
+    substitute: Scenario,
+    measure: str,
+    bound: float,
+    loop: Loop = "asyncio",
+) -> Bar:
+    """A bar against an SDK; where it was not measured, against its HTTP client in a scenario of those."""
+    found = results.ratio(scenario, measure, peer, loop)
+    if found is None:
+        scenario, peer = substitute, STAND_INS[peer]
+        found = results.ratio(scenario, measure, peer, loop)
+    name, direction = MEASURE_NAMES[measure]
+    return Bar(f"{scenario.name}, {name}, ours / {peer}'s", found, bound, direction)
+
+
+#: Measure of a bar → its name, and how the ratio must be.
+MEASURE_NAMES: dict[str, tuple[str, Direction]] = {
+    "cpu_each": ("CPU", "less"),
+    "wall": ("time", "less"),
+    "per_second": ("per second", "more"),
+}
 
 
 def speed(results: Results, scenario: Scenario, peer: str) -> float | None:

@@ -11,6 +11,8 @@ import contextlib
 import inspect
 import os
 import socket
+import sys
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
 from types import TracebackType
@@ -21,6 +23,10 @@ import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
 
+from grotte._core._aio_crew import INTERRUPTS as INTERRUPTS
+from grotte._core._aio_crew import Crew as Crew
+from grotte._core._aio_crew import Eventually as Eventually
+from grotte._core._aio_crew import open_crew as open_crew
 from grotte._core._aio_waits import Event as Event
 from grotte._core._aio_waits import SocketWaiter as SocketWaiter
 from grotte._core._aio_waits import on_trio
@@ -31,9 +37,10 @@ if TYPE_CHECKING:
 
     import httpx
 
-    HttpxClient: TypeAlias = httpx.AsyncClient
+    HttpxClient: TypeAlias = httpx.AsyncHTTPTransport
 
 T = TypeVar("T")
+_modules = sys.modules
 #: A user's callback; may be a coroutine function here, never in the sync tree.
 OutputHandler: TypeAlias = Callable[[T], Awaitable[None] | None]
 
@@ -48,7 +55,10 @@ STAGGER = 0.25
 
 def clock() -> float:
     """Monotonic seconds on the clock that deadlines are measured with."""
-    return anyio.current_time() if on_trio() else asyncio.get_running_loop().time()
+    trio = _modules.get("trio")  # as on_trio, without the call: this is asked several times for each request
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return anyio.current_time()
+    return asyncio.get_running_loop().time()
 
 
 async def sleep(seconds: float) -> None:
@@ -164,7 +174,8 @@ class deadline_watch(deadline_scope):  # noqa: N801 - as above
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self.expired = isinstance(error, _Expired) and error.args[0] is self
+        if error is not None:
+            self.expired = isinstance(error, _Expired) and error.args[0] is self
         return self.expired
 
     async def expire(self) -> None:
@@ -294,15 +305,28 @@ async def connect_unix(path: str, deadline: float | None) -> socket.socket:
 
 
 class LoopLocal(Generic[T]):
-    """A value of each event loop."""
+    """A value of each event loop; of a class that can be referred to weakly."""
 
     def __init__(self, name: str) -> None:
         self._variable: anyio.lowlevel.RunVar[T | None] = anyio.lowlevel.RunVar(name, None)
+        #: The loop that asked last, on asyncio, and its value: every request asks, and the variable takes its time.
+        self._last: tuple[weakref.ref[object], weakref.ref[Any]] | None = None
 
     def get(self) -> T | None:
-        return self._variable.get()
+        if on_trio():
+            return self._variable.get()
+        loop, last = asyncio.get_running_loop(), self._last
+        if last is not None and last[0]() is loop:
+            known: T | None = last[1]()
+            if known is not None:
+                return known
+        value = self._variable.get()
+        if value is not None:
+            self._last = weakref.ref(loop), weakref.ref(value)
+        return value
 
     def set(self, value: T | None) -> None:
+        self._last = None
         self._variable.set(value)
 
 
@@ -338,6 +362,10 @@ class Nursery:
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *args: object) -> None:
         self._group.start_soon(function, *args)
+
+    def cancel(self) -> None:
+        """Cancel all that it started, and the block around it."""
+        self._group.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -381,10 +409,22 @@ def raw_chunks(response: httpx.Response) -> AsyncIterator[bytes]:
     return cast("AsyncIterable[bytes]", response.stream).__aiter__()
 
 
-def httpx_client(verify: ssl.SSLContext, connections: int, keepalive: float, proxy: str | None) -> httpx.AsyncClient:
-    """The client that serves what HTTP/2 does not: HTTP/1.1-only origins, and proxies."""
+def httpx_client(
+    verify: ssl.SSLContext, connections: int, keepalive: float, proxy: str | None
+) -> httpx.AsyncHTTPTransport:
+    """What serves where HTTP/2 does not: HTTP/1.1-only origins, and proxies.
+
+    No `httpx.AsyncClient`, which would log URLs, signatures included, and keep cookies.
+    """
     import httpx  # heavy, and most programs never need it
 
     limits = httpx.Limits(max_connections=connections, keepalive_expiry=keepalive)
+    own = proxy is not None and proxy.lower().startswith("https:")
+    via = None if proxy is None else httpx.Proxy(proxy, ssl_context=verify if own else None)
     # The proxy has been chosen already: the environment is not asked again. Time limits are set per request.
-    return httpx.AsyncClient(verify=verify, limits=limits, timeout=None, http2=False, proxy=proxy, trust_env=False)  # noqa: S113
+    return httpx.AsyncHTTPTransport(verify=verify, limits=limits, proxy=via, trust_env=False)
+
+
+async def send_http1(client: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+    """Send a request; the body of the answer is still to be read."""
+    return await client.handle_async_request(request)

@@ -87,15 +87,19 @@ def socket_waiter(sock: socket.socket) -> SocketWaiter:
 
 
 class _AsyncioWaiter:
-    """Keeps the socket registered between waits, which saves two system calls a wait."""
+    """Keeps the socket registered between waits, and its timer: each saves more than the wait itself costs."""
 
-    __slots__ = ("_fd", "_future", "_loop", "_reading", "_writing")
+    __slots__ = ("_deadline", "_fd", "_future", "_loop", "_reading", "_timer", "_writing")
 
     def __init__(self, sock: socket.socket) -> None:
         self._fd = sock.fileno()
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[bool] | None = None
         self._reading = self._writing = False
+        #: Of the wait in progress, or of the last one.
+        self._deadline: float | None = None
+        #: Rings at `_deadline` or before.
+        self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, write: bool, deadline: float | None) -> bool:
         future: asyncio.Future[bool] = self._loop.create_future()
@@ -106,13 +110,27 @@ class _AsyncioWaiter:
         if write and not self._writing:
             self._loop.add_writer(self._fd, self._on_writable)
             self._writing = True
-        timer = None if deadline is None else self._loop.call_at(deadline, self._finish, False)
+        self._deadline = deadline
+        if deadline is not None and (self._timer is None or self._timer.when() > deadline):
+            self._set_timer(deadline)
         try:
             return await future
         finally:
             self._future = None
-            if timer is not None:
-                timer.cancel()
+
+    def _set_timer(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        if self._future is None or self._deadline is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer(self._deadline)
+        else:
+            self._finish(False)
 
     def _finish(self, ready: bool) -> bool:
         if self._future is None or self._future.done():
@@ -135,6 +153,9 @@ class _AsyncioWaiter:
 
     def close(self) -> None:
         self._finish(True)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._loop.is_closed():
             if self._reading:
                 self._loop.remove_reader(self._fd)

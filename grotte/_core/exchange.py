@@ -25,6 +25,7 @@ class Request:
         coalesce: Which other hosts' connections it may use.
         idempotent: It may be sent again even if the server may have acted on it. GET and HEAD always may.
         proxy: The URL of the proxy to use; None: the transport's.
+        transports: Whose connections it uses: the `transports` of its configuration; None: those of everybody.
         taken: Pieces of the body are gone; set by the transport.
     """
 
@@ -38,6 +39,7 @@ class Request:
     coalesce: Coalesce = "off"
     idempotent: bool = False
     proxy: str | None = field(default=None, repr=False)  # may hold a password
+    transports: object | None = field(default=None, repr=False)
     taken: bool = field(default=False, init=False, repr=False)
 
 

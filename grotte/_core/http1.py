@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from grotte._core import _aio
 from grotte._core.exchange import Request
@@ -39,6 +40,8 @@ class AsyncHttp1:
         self._lock = _aio.Lock()
         self._until: dict[Place, float] = {}
         self._closed = False
+        #: In a forked child: kept, so that nothing closes them.
+        self._parents: list[_aio.HttpxClient] = []
 
     def serves(self, place: Place, request: Request, proxy: Proxy | None) -> bool:
         """Whether a request for a place goes here."""
@@ -50,6 +53,12 @@ class AsyncHttp1:
     def remember(self, place: Place, forever: bool) -> None:
         """Requests for a place go here from now on; for a while only, when it was not said but guessed."""
         self._until[place] = float("inf") if forever else _aio.clock() + self._options.http1_memory
+
+    def abandon(self) -> None:
+        """In a forked child: start anew. The parent's connections stay the parent's."""
+        self._parents += self._clients.values()
+        self._clients = {}
+        self._lock = _aio.Lock()
 
     async def aclose(self) -> None:
         """Close the clients, if there are any."""
@@ -80,7 +89,7 @@ class AsyncHttp1:
         response: httpx.Response | None = None
         try:
             with _aio.deadline_scope(deadline) as scope, translated(idle_timeout):
-                response = await client.send(outgoing, stream=True)
+                response = await _aio.send_http1(client, outgoing)
             if response is None or scope.expired:
                 raise late(deadline)
             yield AsyncHttp1Response(response, outgoing.extensions["timeout"], deadline, idle_timeout)
@@ -125,7 +134,7 @@ class AsyncHttp1:
             if not any(name.lower() == "host" for name, _ in headers):
                 headers.append(("host", origin.authority))
             extensions["sni_hostname"] = origin.host
-            origin = dataclasses.replace(origin, host="127.0.0.1")
+            origin = msgspec.structs.replace(origin, host="127.0.0.1")
         try:
             url = f"{origin}{request.target}"
             return httpx.Request(request.method, url, headers=headers, content=body, extensions=extensions)
@@ -164,6 +173,8 @@ class AsyncHttp1Response:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._deadline is not None and _aio.clock() >= self._deadline:
+            raise late(self._deadline)  # threads are not interrupted: pieces that keep coming would go on for ever
         if self._timeouts is not None:
             # httpcore looks at them once, when it begins to read the body
             left = None if self._deadline is None else max(0.001, self._deadline - _aio.clock())

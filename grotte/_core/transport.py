@@ -6,29 +6,34 @@ connections, are served by httpx behind the same interface.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import logging
+import os
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self, TypeAlias
+from weakref import WeakKeyDictionary, WeakSet
 
 from grotte._core import _aio
 from grotte._core.exchange import AsyncStreamResponse, Request
 from grotte._core.http1 import AsyncHttp1
 from grotte._core.http2.dial import NoHttp2
-from grotte._core.http2.pool import AsyncPool, Place
+from grotte._core.http2.pool import AsyncPool
 from grotte._proto.http import Coalesce, Headers, Lane, Origin, Response, split_url
 from grotte._proto.http2.codec import ErrorCode
 from grotte._proto.options import Counters, TransportOptions
 from grotte._proto.retry import REPEATABLE, plan_retry
+from grotte._proto.sharing import Doubt, Place
 from grotte._proto.transport_errors import StreamResetError, TransportError
+from grotte.errors import ClientClosedException
 
 __all__ = [
     "AsyncStreamResponse",
     "AsyncTransport",
+    "AsyncTransports",
     "Coalesce",
     "Headers",
     "Lane",
@@ -42,6 +47,7 @@ __all__ = [
 
 logger = logging.getLogger("grotte.transport")
 
+NOT_FOUND = 404
 MISDIRECTED = 421
 #: The generators behind `stream`.
 AsyncBlock: TypeAlias = AbstractAsyncContextManager[AsyncStreamResponse]
@@ -73,6 +79,7 @@ class AsyncTransport:
         #: Streamed requests whose block has not ended, and those of them that nobody can end any more.
         self._blocks: set[AsyncBlock] = set()
         self._dropped: deque[AsyncBlock] = deque()
+        _alive.add(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,10 +100,16 @@ class AsyncTransport:
             warnings.warn(f"{type(self).__name__} was not closed", ResourceWarning, stacklevel=2, source=self)
             self._pool.close()
 
+    def abandon(self) -> None:
+        """In a forked child: start anew. The parent's connections stay the parent's."""
+        self._lock = _aio.Lock()
+        self._pool.abandon()
+        self._http1.abandon()
+
     @property
     def counters(self) -> Counters:
         """What this transport has done so far, as of now."""
-        return dataclasses.replace(self._pool.counters(), retries=self._retries)
+        return self._pool.counters(self._retries)
 
     async def fetch(self, request: Request, *, deadline: float | None) -> Response:
         """Send a request and return its whole answer.
@@ -108,21 +121,30 @@ class AsyncTransport:
         Raises:
             TransportError: there was no complete answer; its `processed` says whether the server may have acted.
         """
-        await self._end_dropped()
+        if self._dropped:
+            await self._end_dropped()
         attempt = 0
         while True:
             try:
-                response = await self._fetch_once(request, deadline)
+                place = self._pool.place(request)
+                response = await self._fetch_once(place, request, deadline)
             except TransportError as error:
                 await self._before_retry(request, error, attempt, deadline)
                 attempt += 1
                 continue
             if response.status == MISDIRECTED and self._redirected(request):
                 continue
+            doubt = self._doubt(place, request, response) if response.status == NOT_FOUND else None
+            if doubt is None:
+                return response
+            with doubt, contextlib.suppress(TransportError):
+                second = await self._fetch_once(self._pool.place(request), request, deadline)
+                doubt.answered(second.status, second.headers)
+                return second
             return response
 
-    async def _fetch_once(self, request: Request, deadline: float | None) -> Response:
-        place, proxy = self._pool.place(request), self._pool.proxy(request)
+    async def _fetch_once(self, place: Place, request: Request, deadline: float | None) -> Response:
+        proxy = self._pool.proxy(request)
         if not self._http1.serves(place, request, proxy):
             try:
                 return await self._pool.fetch(place, request, deadline)
@@ -187,20 +209,32 @@ class AsyncTransport:
         while True:
             async with AsyncExitStack() as stack:
                 try:
-                    response = await self._open(stack, request, deadline, idle_timeout)
+                    place = self._pool.place(request)
+                    response = await self._open(stack, place, request, deadline, idle_timeout)
                 except TransportError as error:
                     await self._before_retry(request, error, attempt, deadline)
                     attempt += 1
                     continue
                 if response.status == MISDIRECTED and self._redirected(request):
                     continue
+                doubt = self._doubt(place, request, response) if response.status == NOT_FOUND else None
+                if doubt is not None:
+                    with doubt, contextlib.suppress(TransportError):
+                        own = self._pool.place(request)
+                        response = await self._open(stack, own, request, deadline, idle_timeout)
+                        doubt.answered(response.status, response.headers)
                 yield response
                 return
 
     async def _open(
-        self, stack: AsyncExitStack, request: Request, deadline: float | None, idle_timeout: float | None
+        self,
+        stack: AsyncExitStack,
+        place: Place,
+        request: Request,
+        deadline: float | None,
+        idle_timeout: float | None,
     ) -> AsyncStreamResponse:
-        place, proxy = self._pool.place(request), self._pool.proxy(request)
+        proxy = self._pool.proxy(request)
         if not self._http1.serves(place, request, proxy):
             try:
                 return await stack.enter_async_context(self._pool.stream(place, request, deadline, idle_timeout))
@@ -237,6 +271,16 @@ class AsyncTransport:
         if plan.delay:
             await _aio.sleep(plan.delay)
 
+    def _doubt(self, place: Place, request: Request, response: Response | AsyncStreamResponse) -> Doubt | None:
+        """What to do about a 404 if it may come of sharing a connection alone."""
+        if self._http1.serves(place, request, self._pool.proxy(request)):
+            return None
+        doubt = self._pool.doubt(place, request, response.headers)
+        if doubt is not None:
+            with self._lock:
+                self._retries += 1
+        return doubt
+
     def _redirected(self, request: Request) -> bool:
         """Whether a 421 was about a shared connection, so that one of its own may answer otherwise."""
         return not request.taken and self._pool.separate(request)
@@ -272,19 +316,80 @@ class AsyncStreamBlock:
             self._transport.dropped(self._block)
 
 
-_default: _aio.LoopLocal[AsyncTransport] = _aio.LoopLocal("grotte_default_transport")
+_alive: WeakSet[AsyncTransport] = WeakSet()
+
+
+def _abandon_all() -> None:
+    for transport in list(_alive):
+        transport.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
+
+
+class AsyncTransports:
+    """The transports of one client: one for each event loop (in sync: one for all threads), made on first use.
+
+    They are closed with their loop at the latest.
+    """
+
+    def __init__(self, options: TransportOptions | None = None, *, warn: bool = True) -> None:
+        """Make none yet.
+
+        Args:
+            options: The knobs of each.
+            warn: Whether to warn when one is forgotten without `aclose`.
+        """
+        self._options = options
+        self._warn = warn
+        self._closed = False
+
+    def get(self) -> AsyncTransport:
+        """The transport of this event loop.
+
+        Raises:
+            ClientClosedException: after `aclose`.
+        """
+        if self._closed:
+            raise ClientClosedException("this client was closed: make a new one, or close it later")
+        held = _held.get()
+        found = None if held is None else held.get(self)
+        return self._make() if found is None else found
+
+    def _make(self) -> AsyncTransport:
+        with _making:
+            held = _held.get()
+            if held is None:
+                held = WeakKeyDictionary()
+                _held.set(held)
+                _aio.at_loop_end(_close_held)
+            found = held.get(self)
+            if found is None:
+                found = held[self] = AsyncTransport(self._options, warn=self._warn)
+            return found
+
+    async def aclose(self) -> None:
+        """Close the transport of this event loop, and make no other."""
+        with _making:
+            self._closed = True
+            held = _held.get()
+            found = None if held is None else held.pop(self, None)
+        if found is not None:
+            await found.aclose()
+
+
+#: The transports that there are; a client that nobody holds any more takes its own along.
+_held: _aio.LoopLocal[WeakKeyDictionary[AsyncTransports, AsyncTransport]] = _aio.LoopLocal("grotte_transports")
 _making = _aio.Lock()
+_default = AsyncTransports(warn=False)
+
+
+async def _close_held() -> None:
+    held = _held.get()
+    for transport in [] if held is None else list(held.values()):
+        await transport.aclose()
 
 
 def default_transport() -> AsyncTransport:
-    """The transport of this event loop (in sync: of this process), made on first use and closed with the loop."""
-    transport = _default.get()
-    if transport is not None:
-        return transport
-    with _making:
-        transport = _default.get()
-        if transport is None:
-            transport = AsyncTransport(warn=False)
-            _default.set(transport)
-            _aio.at_loop_end(transport.aclose)
-        return transport
+    """The transport for whoever has no client: of this event loop (in sync: of this process)."""
+    return _default.get()

@@ -29,8 +29,21 @@ def retry_delay(status: int, headers: Mapping[str, str], *, attempt: int, idempo
         return None
     if advice != "true" and not (idempotent and status in BUSY):
         return None
-    wished = headers.get("retry-after", "").strip()
-    if wished.isascii() and wished.isdigit() and len(wished) < 10:
-        return float(wished) if int(wished) <= MAX_WAIT else None
+    wished = retry_after(headers)
+    if wished is not None:
+        return wished if wished <= MAX_WAIT else None
     # jitter of the full width: many clients that were refused together must not come back together
     return min(10.0, 0.1 * 4.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
+
+
+def told_delay(status: int, headers: Mapping[str, str], *, attempt: int, idempotent: bool) -> float | None:
+    """The same for servers that are not known to mean "not now" unless they say so."""
+    if "retry-after" not in headers and "should-retry" not in headers:
+        return None
+    return retry_delay(status, headers, attempt=attempt, idempotent=idempotent)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """How long the server wants to be left alone, in seconds; None if it does not say (RFC 9110 §10.2.3, numbers)."""
+    wished = headers.get("retry-after", "").strip()
+    return float(wished) if wished.isascii() and wished.isdigit() and len(wished) < 10 else None

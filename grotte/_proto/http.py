@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
+
+import msgspec
 
 from grotte.errors import InvalidArgumentException
 
@@ -17,8 +18,7 @@ Coalesce = Literal["domain", "strict", "off"]
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(slots=True, frozen=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where requests go: scheme, host and port.
 
     Attributes:
@@ -72,7 +72,7 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_fields", "_found")
 
-    def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
         self._fields = fields
         #: Made when somebody asks: most answers are judged by their status alone.
         self._found: dict[str, str] | None = None
@@ -106,8 +106,7 @@ class Headers(Mapping[str, str]):
         return f"Headers({sorted(self._values)})"  # names only: values may be secrets
 
 
-@dataclass(slots=True, frozen=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """A complete answer."""
 
     status: int

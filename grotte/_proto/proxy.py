@@ -1,7 +1,8 @@
 """Proxies: which one a request goes through, and what is said to it. No I/O.
 
 Through an HTTP proxy, TLS connections are asked for with CONNECT (RFC 9110 §9.3.6) and carry HTTP/2 like any other;
-requests without TLS it forwards one by one, over HTTP/1.1. A SOCKS5 proxy (RFC 1928) carries whatever it is given.
+requests without TLS it forwards one by one, over HTTP/1.1. Either way it may want TLS for itself. A SOCKS5 proxy
+(RFC 1928) carries whatever it is given.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Proxy:
     url: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
     @property
     def origin(self) -> Origin:
@@ -52,7 +54,7 @@ class Proxy:
 
     def tunnels(self, origin: Origin) -> bool:
         """Whether a connection can be had through it; it must be asked request by request otherwise."""
-        return self.scheme.startswith("socks5") or (self.scheme == "http" and origin.scheme == "https")
+        return self.scheme.startswith("socks5") or origin.scheme == "https"
 
 
 @lru_cache(64)
@@ -97,8 +99,12 @@ class Proxies:
 
     def _by_environment(self, origin: Origin) -> Proxy | None:
         url = self._environment.get(origin.scheme) or self._environment.get("all")
-        here = origin.host == "localhost" or origin.host.endswith(".localhost") or origin.host.startswith("127.")
-        return None if not url or here or _bypasses(origin.host, self._environment) else parse_proxy(url)
+        if not url:
+            return None
+        from grotte._proto.no_proxy import bypasses, is_here  # most programs have no proxy
+
+        direct = is_here(origin.host) or bypasses(self._environment.get("no", ""), origin.host, origin.port)
+        return None if direct else parse_proxy(url)
 
 
 def _read_environment() -> dict[str, str]:
@@ -107,12 +113,6 @@ def _read_environment() -> dict[str, str]:
     from urllib.request import getproxies_environment  # heavy, and rarely needed
 
     return getproxies_environment()
-
-
-def _bypasses(host: str, environment: dict[str, str]) -> bool:
-    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
-
-    return bool(proxy_bypass_environment(host, environment))
 
 
 class Tunnel(Protocol):
@@ -136,7 +136,7 @@ class Tunnel(Protocol):
 
 def open_tunnel(proxy: Proxy, origin: Origin) -> Tunnel:
     """Begin the conversation."""
-    return ConnectTunnel(proxy, origin) if proxy.scheme == "http" else SocksTunnel(proxy, origin)
+    return SocksTunnel(proxy, origin) if proxy.scheme.startswith("socks5") else ConnectTunnel(proxy, origin)
 
 
 class ConnectTunnel:

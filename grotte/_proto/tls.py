@@ -6,11 +6,19 @@ buffers, under the connection's lock, has no such trouble, and a partial write i
 
 from __future__ import annotations
 
+import os
 import ssl
+import threading
+from collections.abc import Sequence
+from typing import ClassVar, cast
 
+#: What servers are offered by ALPN, and proxies, which are spoken to over HTTP/1.1.
+FOR_SERVERS = ("h2", "http/1.1")
+FOR_PROXIES = ("http/1.1",)
 #: One TLS record; more per call only costs copies.
 RECORD = 16 * 1024
-READ_SIZE = 256 * 1024
+#: Plain bytes that are encrypted at once, as several records.
+BATCH = 4 * RECORD
 #: Encrypted bytes that may wait for the socket before more are made.
 BACKLOG = 128 * 1024
 
@@ -18,15 +26,23 @@ BACKLOG = 128 * 1024
 class TlsPump:
     """A client's TLS session over two memory buffers. Not thread-safe."""
 
-    def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
+    #: Held from setting what a context offers until a session is made of it.
+    offering: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, context: ssl.SSLContext, server_hostname: str, protocols: Sequence[str] = FOR_SERVERS) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        with self.offering:
+            context.set_alpn_protocols(list(protocols))  # each time: others, given the same context, set their own
+            self._session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self._verifies = context.verify_mode != ssl.CERT_NONE
+        self._host = server_hostname
         self._names: set[str] | None = None
+        self._plain = memoryview(bytearray(2 * RECORD))
         self.unsent = bytearray()
-        #: The peer has said that it will send no more.
+        #: The peer has said that it will send no more; what came was not from it.
         self.ended = False
+        self.failure: ssl.SSLError | None = None
 
     def handshake(self) -> bool:
         """Go on with the handshake; True once it is complete.
@@ -49,45 +65,96 @@ class TlsPump:
 
     def covers(self, host: str) -> bool:
         """Whether the peer's certificate is valid for `host` too; always, if certificates are not verified."""
+        if host == self._host or not self._verifies:
+            return True  # the handshake has looked
         if self._names is None:
             names = (self._session.getpeercert() or {}).get("subjectAltName", ())
             assert not isinstance(names, str)
             self._names = {str(name[1]) for name in names if name[0] == "DNS"}
-        return not self._verifies or covers(self._names, host)
+        return covers(self._names, host)
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | memoryview) -> None:
         """Take bytes from the socket."""
         self._incoming.write(data)
 
-    def read(self) -> bytes:
-        """Plain bytes that have arrived; empty when there are none now.
+    def read(self) -> memoryview:
+        """The plain bytes that have arrived, valid until the next call; empty when there are none now.
 
-        Raises:
-            ssl.SSLError: what arrived is not what the peer sent.
+        What arrived before something that is not what the peer sent is returned too; `failure` says so then.
         """
+        if len(self._plain) < self._incoming.pending + 2 * RECORD:  # as much as that can be, and one that had begun
+            self._plain = memoryview(bytearray(self._incoming.pending + 2 * RECORD))
+        room, read, size = self._plain, self._session.read, 0
         try:
-            data = self._session.read(READ_SIZE)
+            # To ask in vain costs an exception.
+            while not self.ended and (self._incoming.pending or self._session.pending()):
+                count = cast("int", read(RECORD, room[size:]))
+                size += count
+                self.ended = not count
         except ssl.SSLWantReadError:
-            data = b""
+            pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            data, self.ended = b"", True
-        else:
-            self.ended = self.ended or not data
+            self.ended = True
+        except ssl.SSLError as error:
+            self.failure = error
         self._collect()  # a key update or an alert may want to leave
-        return data
+        return room[:size]
 
-    def write(self, wire: bytearray) -> int:
+    def write(self, wire: bytearray, backlog: int = BACKLOG) -> int:
         """Encrypt from the front of `wire` and remove it there, unless too much waits to leave already."""
         taken = 0
-        while taken < len(wire) and len(self.unsent) < BACKLOG:
-            taken += self._session.write(wire[taken : taken + RECORD])
-            self._collect()
+        with memoryview(wire) as view:
+            while taken < len(wire) and len(self.unsent) < backlog:
+                taken += self._session.write(view[taken : taken + BATCH])
+                self._collect()
         del wire[:taken]
         return taken
 
     def _collect(self) -> None:
         if self._outgoing.pending:
             self.unsent += self._outgoing.read()
+
+
+class TunnelledTls(TlsPump):
+    """A session with a server within one with a proxy: what either would send, the proxy's session encrypts."""
+
+    def __init__(self, context: ssl.SSLContext, server_hostname: str, tunnel: TlsPump) -> None:
+        super().__init__(context, server_hostname)
+        self._tunnel = tunnel
+        self.unsent = tunnel.unsent
+
+    def handshake(self) -> bool:
+        """See `TlsPump.handshake`."""
+        done = super().handshake()
+        if not done and self._tunnel.failure is not None:
+            raise self._tunnel.failure
+        if not done and self._tunnel.ended:
+            raise ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, "the proxy closed the connection")
+        return done
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """See `TlsPump.receive`."""
+        self._tunnel.receive(data)
+        super().receive(self._tunnel.read())
+        self.failure = self._tunnel.failure
+
+    def read(self) -> memoryview:
+        """See `TlsPump.read`."""
+        data = super().read()
+        self.ended = self.ended or self._tunnel.ended
+        return data
+
+    def _collect(self) -> None:
+        if self._outgoing.pending:
+            record = bytearray(self._outgoing.read())
+            self._tunnel.write(record, backlog=len(self._tunnel.unsent) + 2 * BACKLOG)  # all of it
+
+
+def _renew_lock() -> None:
+    TlsPump.offering = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def covers(names: set[str], host: str) -> bool:

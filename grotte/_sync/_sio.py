@@ -17,12 +17,17 @@ from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 
+from grotte._sync._sio_crew import INTERRUPTS as INTERRUPTS
+from grotte._sync._sio_crew import Crew as Crew
+from grotte._sync._sio_crew import Eventually as Eventually
+from grotte._sync._sio_crew import open_crew as open_crew
+
 if TYPE_CHECKING:
     import ssl
 
     import httpx
 
-    HttpxClient: TypeAlias = httpx.Client
+    HttpxClient: TypeAlias = httpx.HTTPTransport
 
 T = TypeVar("T")
 #: A user's callback.
@@ -34,6 +39,9 @@ Lock = threading.Lock
 WRITES_IN_TURNS = False
 #: Watches of directories are asked for their events: nobody would read a stream between two calls.
 STREAMS_WATCHES = False
+#: How long the main thread sleeps at a time, in seconds; and the longest that `poll` takes, in milliseconds.
+MAIN_THREAD_SLEEP = 0.5
+LONGEST_POLL = 2**31 - 1
 #: How long one address gets before the next one is tried beside it (RFC 8305).
 STAGGER = 0.25
 
@@ -70,11 +78,23 @@ class Event:
         """Wait until the flag is set; False when the deadline passed first."""
         if self._set:
             return True
-        left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
-        if self._closed.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
-            with contextlib.suppress(RuntimeError):
-                self._closed.release()  # for the next who waits
+        while not self._closed.acquire(timeout=_one_sleep(deadline)):
+            if deadline is not None and time.monotonic() >= deadline:
+                return self._set
+        with contextlib.suppress(RuntimeError):
+            self._closed.release()  # for the next who waits
         return self._set
+
+
+def _one_sleep(deadline: float | None) -> float:
+    """For how long to wait at a time, in seconds; -1 for ever.
+
+    The handler of a signal that comes a moment before the main thread falls asleep runs when that wakes up.
+    """
+    left = threading.TIMEOUT_MAX if deadline is None else max(0.0, deadline - time.monotonic())
+    if threading.get_ident() == threading.main_thread().ident:
+        return min(left, MAIN_THREAD_SLEEP)
+    return -1.0 if deadline is None else min(left, threading.TIMEOUT_MAX)
 
 
 def shield(seconds: float) -> nullcontext[None]:
@@ -125,7 +145,7 @@ deadline_watch = deadline_scope
 class SocketWaiter:
     """Waits on one socket for one thread at a time; another thread may `wake` it through a pipe."""
 
-    __slots__ = ("_poll", "_read_end", "_socket", "_write_end")
+    __slots__ = ("_events", "_poll", "_read_end", "_socket", "_write_end")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -134,15 +154,21 @@ class SocketWaiter:
         os.set_blocking(self._write_end, False)
         self._poll = select.poll()
         self._poll.register(self._read_end, select.POLLIN)
+        #: What the socket is watched for.
+        self._events = 0
 
     def wait(self, write: bool, deadline: float | None) -> bool:
         """Wait until readable, or with `write` also until writable; False when the deadline passed first."""
         if self._read_end < 0:
             return True
-        self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if write else 0))
+        events = select.POLLIN | select.POLLOUT if write else select.POLLIN
+        if events != self._events:
+            self._poll.register(self._socket, events)
+            self._events = events
         ready = _poll_until(self._poll, deadline)
-        if any(fd == self._read_end for fd, _ in ready):
-            os.read(self._read_end, 512)
+        for fd, _ in ready:
+            if fd == self._read_end:
+                os.read(fd, 512)
         return bool(ready)
 
     def wake(self) -> None:
@@ -166,9 +192,9 @@ def socket_waiter(sock: socket.socket) -> SocketWaiter:
 
 def _poll_until(poll: select.poll, deadline: float | None) -> list[tuple[int, int]]:
     while True:
+        left = _one_sleep(deadline)
         # Rounded up, so that an early wake-up cannot spin.
-        left = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
-        ready = poll.poll(left)
+        ready = poll.poll(None if left < 0 else min(int(left * 1000) + (left > 0), LONGEST_POLL))
         if ready or (deadline is not None and time.monotonic() >= deadline):
             return ready
 
@@ -309,6 +335,9 @@ class Nursery:
         self.threads.append(thread)
         thread.start()
 
+    def cancel(self) -> None:
+        """Nothing to do: threads are not cancelled."""
+
     def _run(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
         try:
             function(*args)
@@ -350,10 +379,20 @@ def raw_chunks(response: httpx.Response) -> Iterator[bytes]:
     return cast("Iterable[bytes]", response.stream).__iter__()
 
 
-def httpx_client(verify: ssl.SSLContext, connections: int, keepalive: float, proxy: str | None) -> httpx.Client:
-    """The client that serves what HTTP/2 does not: HTTP/1.1-only origins, and proxies."""
+def httpx_client(verify: ssl.SSLContext, connections: int, keepalive: float, proxy: str | None) -> httpx.HTTPTransport:
+    """What serves where HTTP/2 does not: HTTP/1.1-only origins, and proxies.
+
+    No `httpx.Client`, which would log URLs, signatures included, and keep cookies.
+    """
     import httpx  # heavy, and most programs never need it
 
     limits = httpx.Limits(max_connections=connections, keepalive_expiry=keepalive)
+    own = proxy is not None and proxy.lower().startswith("https:")
+    via = None if proxy is None else httpx.Proxy(proxy, ssl_context=verify if own else None)
     # The proxy has been chosen already: the environment is not asked again. Time limits are set per request.
-    return httpx.Client(verify=verify, limits=limits, timeout=None, http2=False, proxy=proxy, trust_env=False)  # noqa: S113
+    return httpx.HTTPTransport(verify=verify, limits=limits, proxy=via, trust_env=False)
+
+
+def send_http1(client: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+    """Send a request; the body of the answer is still to be read."""
+    return client.handle_request(request)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from grotte._proto.http import Headers, Response
 from grotte._proto.options import TransportOptions, earliest
@@ -40,6 +41,8 @@ class Http1:
         self._lock = _sio.Lock()
         self._until: dict[Place, float] = {}
         self._closed = False
+        #: In a forked child: kept, so that nothing closes them.
+        self._parents: list[_sio.HttpxClient] = []
 
     def serves(self, place: Place, request: Request, proxy: Proxy | None) -> bool:
         """Whether a request for a place goes here."""
@@ -51,6 +54,12 @@ class Http1:
     def remember(self, place: Place, forever: bool) -> None:
         """Requests for a place go here from now on; for a while only, when it was not said but guessed."""
         self._until[place] = float("inf") if forever else _sio.clock() + self._options.http1_memory
+
+    def abandon(self) -> None:
+        """In a forked child: start anew. The parent's connections stay the parent's."""
+        self._parents += self._clients.values()
+        self._clients = {}
+        self._lock = _sio.Lock()
 
     def close(self) -> None:
         """Close the clients, if there are any."""
@@ -79,7 +88,7 @@ class Http1:
         response: httpx.Response | None = None
         try:
             with _sio.deadline_scope(deadline) as scope, translated(idle_timeout):
-                response = client.send(outgoing, stream=True)
+                response = _sio.send_http1(client, outgoing)
             if response is None or scope.expired:
                 raise late(deadline)
             yield Http1Response(response, outgoing.extensions["timeout"], deadline, idle_timeout)
@@ -124,7 +133,7 @@ class Http1:
             if not any(name.lower() == "host" for name, _ in headers):
                 headers.append(("host", origin.authority))
             extensions["sni_hostname"] = origin.host
-            origin = dataclasses.replace(origin, host="127.0.0.1")
+            origin = msgspec.structs.replace(origin, host="127.0.0.1")
         try:
             url = f"{origin}{request.target}"
             return httpx.Request(request.method, url, headers=headers, content=body, extensions=extensions)
@@ -163,6 +172,8 @@ class Http1Response:
         return self
 
     def __next__(self) -> bytes:
+        if self._deadline is not None and _sio.clock() >= self._deadline:
+            raise late(self._deadline)  # threads are not interrupted: pieces that keep coming would go on for ever
         if self._timeouts is not None:
             # httpcore looks at them once, when it begins to read the body
             left = None if self._deadline is None else max(0.001, self._deadline - _sio.clock())

@@ -7,25 +7,29 @@ connections, are served by httpx behind the same interface.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import logging
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import Self, TypeAlias
+from weakref import WeakKeyDictionary, WeakSet
 
 from grotte._proto.http import Coalesce, Headers, Lane, Origin, Response, split_url
 from grotte._proto.http2.codec import ErrorCode
 from grotte._proto.options import Counters, TransportOptions
 from grotte._proto.retry import REPEATABLE, plan_retry
+from grotte._proto.sharing import Doubt, Place
 from grotte._proto.transport_errors import StreamResetError, TransportError
 from grotte._sync import _sio
 from grotte._sync.exchange import Request, StreamResponse
 from grotte._sync.http1 import Http1
 from grotte._sync.http2.dial import NoHttp2
-from grotte._sync.http2.pool import Place, Pool
+from grotte._sync.http2.pool import Pool
+from grotte.errors import ClientClosedException
 
 __all__ = [
     "Coalesce",
@@ -37,12 +41,14 @@ __all__ = [
     "StreamResponse",
     "Transport",
     "TransportOptions",
+    "Transports",
     "default_transport",
     "split_url",
 ]
 
 logger = logging.getLogger("grotte.transport")
 
+NOT_FOUND = 404
 MISDIRECTED = 421
 #: The generators behind `stream`.
 Block: TypeAlias = AbstractContextManager[StreamResponse]
@@ -74,6 +80,7 @@ class Transport:
         #: Streamed requests whose block has not ended, and those of them that nobody can end any more.
         self._blocks: set[Block] = set()
         self._dropped: deque[Block] = deque()
+        _alive.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -94,10 +101,16 @@ class Transport:
             warnings.warn(f"{type(self).__name__} was not closed", ResourceWarning, stacklevel=2, source=self)
             self._pool.close()
 
+    def abandon(self) -> None:
+        """In a forked child: start anew. The parent's connections stay the parent's."""
+        self._lock = _sio.Lock()
+        self._pool.abandon()
+        self._http1.abandon()
+
     @property
     def counters(self) -> Counters:
         """What this transport has done so far, as of now."""
-        return dataclasses.replace(self._pool.counters(), retries=self._retries)
+        return self._pool.counters(self._retries)
 
     def fetch(self, request: Request, *, deadline: float | None) -> Response:
         """Send a request and return its whole answer.
@@ -109,21 +122,30 @@ class Transport:
         Raises:
             TransportError: there was no complete answer; its `processed` says whether the server may have acted.
         """
-        self._end_dropped()
+        if self._dropped:
+            self._end_dropped()
         attempt = 0
         while True:
             try:
-                response = self._fetch_once(request, deadline)
+                place = self._pool.place(request)
+                response = self._fetch_once(place, request, deadline)
             except TransportError as error:
                 self._before_retry(request, error, attempt, deadline)
                 attempt += 1
                 continue
             if response.status == MISDIRECTED and self._redirected(request):
                 continue
+            doubt = self._doubt(place, request, response) if response.status == NOT_FOUND else None
+            if doubt is None:
+                return response
+            with doubt, contextlib.suppress(TransportError):
+                second = self._fetch_once(self._pool.place(request), request, deadline)
+                doubt.answered(second.status, second.headers)
+                return second
             return response
 
-    def _fetch_once(self, request: Request, deadline: float | None) -> Response:
-        place, proxy = self._pool.place(request), self._pool.proxy(request)
+    def _fetch_once(self, place: Place, request: Request, deadline: float | None) -> Response:
+        proxy = self._pool.proxy(request)
         if not self._http1.serves(place, request, proxy):
             try:
                 return self._pool.fetch(place, request, deadline)
@@ -186,20 +208,32 @@ class Transport:
         while True:
             with ExitStack() as stack:
                 try:
-                    response = self._open(stack, request, deadline, idle_timeout)
+                    place = self._pool.place(request)
+                    response = self._open(stack, place, request, deadline, idle_timeout)
                 except TransportError as error:
                     self._before_retry(request, error, attempt, deadline)
                     attempt += 1
                     continue
                 if response.status == MISDIRECTED and self._redirected(request):
                     continue
+                doubt = self._doubt(place, request, response) if response.status == NOT_FOUND else None
+                if doubt is not None:
+                    with doubt, contextlib.suppress(TransportError):
+                        own = self._pool.place(request)
+                        response = self._open(stack, own, request, deadline, idle_timeout)
+                        doubt.answered(response.status, response.headers)
                 yield response
                 return
 
     def _open(
-        self, stack: ExitStack, request: Request, deadline: float | None, idle_timeout: float | None
+        self,
+        stack: ExitStack,
+        place: Place,
+        request: Request,
+        deadline: float | None,
+        idle_timeout: float | None,
     ) -> StreamResponse:
-        place, proxy = self._pool.place(request), self._pool.proxy(request)
+        proxy = self._pool.proxy(request)
         if not self._http1.serves(place, request, proxy):
             try:
                 return stack.enter_context(self._pool.stream(place, request, deadline, idle_timeout))
@@ -233,6 +267,16 @@ class Transport:
         self.options.tell("transport.retry", attempt=attempt, delay=plan.delay, error=error)
         if plan.delay:
             _sio.sleep(plan.delay)
+
+    def _doubt(self, place: Place, request: Request, response: Response | StreamResponse) -> Doubt | None:
+        """What to do about a 404 if it may come of sharing a connection alone."""
+        if self._http1.serves(place, request, self._pool.proxy(request)):
+            return None
+        doubt = self._pool.doubt(place, request, response.headers)
+        if doubt is not None:
+            with self._lock:
+                self._retries += 1
+        return doubt
 
     def _redirected(self, request: Request) -> bool:
         """Whether a 421 was about a shared connection, so that one of its own may answer otherwise."""
@@ -269,19 +313,80 @@ class StreamBlock:
             self._transport.dropped(self._block)
 
 
-_default: _sio.LoopLocal[Transport] = _sio.LoopLocal("grotte_default_transport")
+_alive: WeakSet[Transport] = WeakSet()
+
+
+def _abandon_all() -> None:
+    for transport in list(_alive):
+        transport.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
+
+
+class Transports:
+    """The transports of one client: one for each event loop (in sync: one for all threads), made on first use.
+
+    They are closed with their loop at the latest.
+    """
+
+    def __init__(self, options: TransportOptions | None = None, *, warn: bool = True) -> None:
+        """Make none yet.
+
+        Args:
+            options: The knobs of each.
+            warn: Whether to warn when one is forgotten without `close`.
+        """
+        self._options = options
+        self._warn = warn
+        self._closed = False
+
+    def get(self) -> Transport:
+        """The transport of this event loop.
+
+        Raises:
+            ClientClosedException: after `close`.
+        """
+        if self._closed:
+            raise ClientClosedException("this client was closed: make a new one, or close it later")
+        held = _held.get()
+        found = None if held is None else held.get(self)
+        return self._make() if found is None else found
+
+    def _make(self) -> Transport:
+        with _making:
+            held = _held.get()
+            if held is None:
+                held = WeakKeyDictionary()
+                _held.set(held)
+                _sio.at_loop_end(_close_held)
+            found = held.get(self)
+            if found is None:
+                found = held[self] = Transport(self._options, warn=self._warn)
+            return found
+
+    def close(self) -> None:
+        """Close the transport of this event loop, and make no other."""
+        with _making:
+            self._closed = True
+            held = _held.get()
+            found = None if held is None else held.pop(self, None)
+        if found is not None:
+            found.close()
+
+
+#: The transports that there are; a client that nobody holds any more takes its own along.
+_held: _sio.LoopLocal[WeakKeyDictionary[Transports, Transport]] = _sio.LoopLocal("grotte_transports")
 _making = _sio.Lock()
+_default = Transports(warn=False)
+
+
+def _close_held() -> None:
+    held = _held.get()
+    for transport in [] if held is None else list(held.values()):
+        transport.close()
 
 
 def default_transport() -> Transport:
-    """The transport of this event loop (in sync: of this process), made on first use and closed with the loop."""
-    transport = _default.get()
-    if transport is not None:
-        return transport
-    with _making:
-        transport = _default.get()
-        if transport is None:
-            transport = Transport(warn=False)
-            _default.set(transport)
-            _sio.at_loop_end(transport.close)
-        return transport
+    """The transport for whoever has no client: of this event loop (in sync: of this process)."""
+    return _default.get()

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests._async.conftest import anyio_backend
-from tests._async.transport.conftest import codec, options, origin, server, transport
+from tests._async.transport.conftest import certificate, codec, options, origin, server, transport
 
-__all__ = ["anyio_backend", "codec", "options", "origin", "server", "transport"]
+__all__ = ["anyio_backend", "certificate", "codec", "options", "origin", "server", "transport"]

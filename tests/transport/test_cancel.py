@@ -115,6 +115,29 @@ async def test_the_baton_goes_on_when_the_reader_is_cancelled(transport: AsyncTr
     assert len(connections(transport)) == 1
 
 
+async def test_cancelling_those_who_wait_below_the_ceiling(codec: str, server: Http2Server) -> None:
+    """Whoever gives up while it waits for a connection, or while it opens one, leaves its turn to the next."""
+    options = TransportOptions(codec=codec, max_connections_total=2)
+    for steps in range(0, 24, 2):
+        async with AsyncTransport(options) as transport:
+
+            async def ask(number: int, transport: AsyncTransport = transport) -> None:
+                origin = Origin("http", f"{number}.localhost", server.port)
+                assert await answer(transport, get(origin)) == b"hello"
+
+            async with anyio.create_task_group() as group:
+                async with anyio.create_task_group() as doomed:
+                    for number in range(6):
+                        doomed.start_soon(ask, number)
+                        group.start_soon(ask, number + 100)
+                    for _ in range(steps):
+                        await checkpoint()
+                    doomed.cancel_scope.cancel()
+            await assert_at_rest(transport)
+            assert transport.counters.connections_open <= 2
+            assert not transport._pool._ceiling.waiting
+
+
 async def test_the_callers_scopes_stay_the_callers(transport: AsyncTransport, origin: Origin) -> None:
     with anyio.move_on_after(0.05) as scope:
         await transport.fetch(get(origin, "/never"), deadline=soon())

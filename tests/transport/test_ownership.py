@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.http1_server import serve_http1
 from tests.servers.http2_server import Http2Server
 
 ROOT = Path(__file__).parent.parent.parent
+#: asyncio, in development mode, warns of turns that take long; on a busy machine they do.
+QUIET = "import logging; logging.getLogger('asyncio').setLevel(logging.ERROR)\n"
 
 
 def run_program(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a program of its own, in which every warning shows."""
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "always::ResourceWarning", "-c", textwrap.dedent(program)]
+        [sys.executable, "-X", "dev", "-W", "always::ResourceWarning", "-c", QUIET + textwrap.dedent(program)]
         + [str(argument) for argument in arguments],
         cwd=ROOT,
         capture_output=True,
@@ -143,3 +146,99 @@ def test_a_forked_child_never_uses_its_parents_connections() -> None:
         ]
         wait_until_closed(server)
         assert server.violations == []
+
+
+def test_one_client_serves_many_event_loops_at_once() -> None:
+    """Each has connections of its own, which its end closes."""
+    program = """
+        import sys, asyncio, threading, trio
+        from grotte._core.transport import AsyncTransports, Origin, Request
+
+        shared = AsyncTransports()
+        origin = Origin("http", "127.0.0.1", int(sys.argv[1]))
+        together = threading.Barrier(6, timeout=20)
+        opened, answers = [], []
+
+        async def main():
+            transport = shared.get()
+            assert transport is shared.get()
+            for _ in range(50):
+                answers.append((await transport.fetch(Request("GET", origin, "/"), deadline=None)).content)
+            together.wait()
+            opened.append(transport.counters.connections_opened)
+            if threading.current_thread().name.startswith("closes"):
+                await transport.aclose()
+
+        runners = [asyncio.run, asyncio.run, asyncio.run, trio.run, trio.run, trio.run]
+        threads = [
+            threading.Thread(target=run, args=(main() if run is asyncio.run else main,), name=name)
+            for run, name in zip(runners, ["ends", "closes"] * 3)
+        ]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert answers == [b"hello"] * 300, len(answers)
+        print(opened)
+    """
+    with Http2Server() as server:
+        done = run_program(program, server.port)
+        assert (done.stdout, done.stderr) == ("[1, 1, 1, 1, 1, 1]\n", "")
+        assert len(server.connections) == 6
+        wait_until_closed(server)
+        assert server.violations == []
+
+
+@pytest.mark.parametrize("tree", ["sync", "async"])
+def test_a_transport_that_is_forgotten_in_the_middle_of_an_answer_loses_nothing_of_it(tree: str) -> None:
+    program = """
+        import sys, gc, asyncio
+        from grotte._core.transport import AsyncTransport, Origin, Request
+        from grotte._sync.transport import Transport
+
+        request = Request("GET", Origin("http", "127.0.0.1", int(sys.argv[1])), "/bytes/3000000")
+
+        def sync():
+            with Transport().stream(request, deadline=None) as response:
+                gc.collect()
+                return len(next(iter(response)) + response.read())
+
+        async def main():
+            async with AsyncTransport().stream(request, deadline=None) as response:
+                gc.collect()
+                return len(await anext(aiter(response)) + await response.aread())
+
+        print(sync() if sys.argv[2] == "sync" else asyncio.run(main()))
+        gc.collect()
+    """
+    with Http2Server() as server:
+        done = run_program(program, server.port, tree)
+        assert done.stdout == "3000000\n"
+        assert done.stderr.count("was not closed") == 1
+        wait_until_closed(server)
+
+
+def test_a_forked_child_never_uses_its_parents_http1_connections() -> None:
+    program = """
+        import os, sys
+        from grotte._sync.transport import Origin, Request, Transport
+        origin = Origin("http", "127.0.0.1", int(sys.argv[1]))
+        transport = Transport()
+
+        def ask():
+            assert transport.fetch(Request("GET", origin, "/"), deadline=None).content == b"old"
+
+        ask(); ask()
+        child = os.fork()
+        if child == 0:
+            ask(); ask()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        ask()
+        transport.close()
+        print("done")
+    """
+    with serve_http1() as server:
+        done = run_program(program, server.port)
+        assert (done.stdout, done.stderr) == ("done\n", "")
+        first, second, child, again, last = server.clients
+        assert first == second == last
+        assert child == again != first

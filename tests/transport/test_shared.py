@@ -6,11 +6,12 @@ import copy
 import pickle
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from grotte._proto.http import Headers, Origin, split_url
-from grotte._proto.options import earliest
+from grotte._proto.options import TransportOptions, earliest
 from grotte._proto.retry import plan_retry
 from grotte._proto.tls import TlsPump, covers
 from grotte._proto.transport_errors import (
@@ -121,6 +122,19 @@ def test_the_names_of_a_certificate() -> None:
     assert not covers(set(), "localhost")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"max_connections": 0}, {"max_connections_total": -1}, {"max_connections": True}, {"reserve": 1.5}),
+        *({"connect_timeout": 0}, {"pool_timeout": float("inf")}, {"ping_after": float("nan")}, {"idle_timeout": None}),
+        *({"stream_window": 2**31}, {"connection_window": 0}, {"codec": "fast"}, {"write_timeout": "1"}),
+    ],
+)
+def test_options_that_could_not_work_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentException, match=next(iter(wrong))):
+        TransportOptions(**wrong)
+
+
 def test_earliest() -> None:
     assert earliest(None, None) is None
     assert earliest(None, 2.0, 1.0) == 1.0
@@ -165,7 +179,7 @@ def test_tls_in_pieces(tmp_path: Path) -> None:
     with pytest.raises(ssl.SSLWantReadError):
         peer.unwrap()
     pump.receive(outgoing.read())
-    assert pump.read() == b""
+    assert not pump.read()
     assert pump.ended
     assert pump.covers("localhost")
     assert not pump.covers("elsewhere")

@@ -33,6 +33,8 @@ class AsyncBaton:
         #: Who waits while somebody else reads; who has been woken to read next but did not run yet.
         self._parked: dict[AsyncStream, None] = {}
         self._heir: AsyncStream | None = None
+        #: No parked stream's deadline is before this.
+        self._soonest: float | None = None
         #: The reader waits on the socket right now, for writability too.
         self._blocked = False
         self._watches_write = False
@@ -66,32 +68,52 @@ class AsyncBaton:
     async def wait(self, stream: AsyncStream, goal: Callable[[], bool], scope: _aio.deadline_scope) -> None:
         """Return once `goal` holds; read for everybody whenever nobody else does."""
         stream.goal = goal
-        while not await self.read_for(stream, scope):
+        while True:
             with self.lock:
-                if stream.ready():
+                if goal():
                     return
-                if self._reader is None:
-                    continue
-                event = stream.event = _aio.Event()
-                self._parked[stream] = None
-            await self._park(stream, event, scope)
+                event = None if self._reader is None else self._start_parking(stream, scope.step)
+            if event is not None:
+                await self._park(stream, event, scope)
+            elif await self.read_for(stream, scope):
+                return
+
+    def _start_parking(self, stream: AsyncStream, deadline: float | None) -> _aio.Event:
+        """Join the parked; the reader minds their deadlines, which costs less than a timer for each."""
+        event = stream.event = _aio.Event()
+        stream.deadline = deadline
+        self._parked[stream] = None
+        if deadline is not None and (self._soonest is None or deadline < self._soonest):
+            self._soonest = deadline
+            self.interrupt()
+        return event
 
     async def _park(self, stream: AsyncStream, event: _aio.Event, scope: _aio.deadline_scope) -> None:
-        woken = nobody = False
         try:
-            woken = await event.wait(scope.step)
-            if not woken:
-                await scope.expire()
-        finally:
-            with self.lock:
-                stream.event = None
-                self._parked.pop(stream, None)
-                if self._heir is stream:
-                    self._heir = None
-                    if not woken or stream.ready():  # it will not read: somebody else must
-                        nobody = self._pass_baton()
-            if nobody:
-                self.flush()
+            await event.wait()
+        except BaseException:
+            self._unpark(stream, reads=False)
+            raise
+        if stream.goal() and self._heir is not stream:
+            stream.event = None  # the ordinary case, in which whoever wakes also unparks
+            return
+        late = not stream.goal() and is_past(scope.step)
+        self._unpark(stream, reads=not late)
+        if late:
+            await scope.expire()
+
+    def _unpark(self, stream: AsyncStream, *, reads: bool) -> None:
+        """Leave the parked; an heir that will not read leaves the baton to somebody else. Lock not held."""
+        nobody = False
+        with self.lock:
+            stream.event = None
+            self._parked.pop(stream, None)
+            if self._heir is stream:
+                self._heir = None
+                if not reads or stream.goal():
+                    nobody = self._pass_baton()
+        if nobody:
+            self.flush()
 
     async def read_for(self, party: AsyncParty, scope: _aio.deadline_scope) -> bool:
         """Read for everybody until the party's wait is over; False when somebody reads already."""
@@ -121,18 +143,30 @@ class AsyncBaton:
                 return True
             self._watches_write = not self._all_sent
             self._blocked = True
-            alarm = self._alarm()
-        heard = await self._waiter.wait(self._watches_write, earliest(alarm, scope.step))
+            until = earliest(self._alarm(), self._soonest, scope.step)
+        await self._waiter.wait(self._watches_write, until)
+        self._blocked = False  # it looks again by itself now: nobody needs to wake it
         self.pump()
+        now = _aio.clock()
         with self.lock:
-            self._blocked = False
-            if not heard and _aio.clock() >= alarm:
+            if now >= self._alarm():
                 self._raise_alarm()
+            if self._soonest is not None and now >= self._soonest:
+                self._wake_late(now)
             if party.ready() or self.closed:
                 return True
-        if not heard and scope.step is not None and _aio.clock() >= scope.step:
+        if scope.step is not None and now >= scope.step:
             await scope.expire()
         return False
+
+    def _wake_late(self, now: float) -> None:
+        """Wake the parked whose deadline has passed."""
+        left = [(stream, stream.deadline) for stream in self._parked if stream.deadline is not None]
+        self._soonest = min((deadline for _, deadline in left if deadline > now), default=None)
+        for stream, deadline in left:
+            if deadline <= now:
+                del self._parked[stream]
+                stream.wake()
 
     def interrupt(self) -> None:
         """Make the reader look again. Lock held."""
@@ -151,3 +185,8 @@ class AsyncBaton:
             return False
         self._nobody_left()
         return True
+
+
+def is_past(deadline: float | None) -> bool:
+    """Whether a deadline has passed."""
+    return deadline is not None and _aio.clock() >= deadline

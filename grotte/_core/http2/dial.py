@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from grotte._core import _aio
 from grotte._core.http2.channel import Channel
 from grotte._proto.http import Origin
 from grotte._proto.proxy import Proxy, Tunnel, open_tunnel
-from grotte._proto.tls import TlsPump
 from grotte._proto.transport_errors import ConnectFailed
+
+if TYPE_CHECKING:
+    import ssl
+
+    from grotte._proto.tls import TlsPump
 
 #: A peer that vanished is noticed by the kernel too, in ms, should nobody be waiting.
 USER_TIMEOUT = 45_000
@@ -46,9 +51,10 @@ async def dial(
         raise ConnectFailed(f"cannot connect to {whom}: {error.strerror or error}") from error
     try:
         sock.getpeername()  # a connection that is reset by now has none
-        if tunnel is not None:
-            await _dig(sock, tunnel, deadline)
-        tls = None if context is None else await _handshake(sock, context, origin, deadline)
+        channel = Channel(sock, None)
+        if proxy is not None and tunnel is not None:
+            channel = await _dig(sock, context, proxy, tunnel, deadline)
+        return channel if context is None else await _secure(channel, context, origin, deadline)
     except OSError as error:
         sock.close()
         if is_deadline(error):
@@ -57,7 +63,6 @@ async def dial(
     except BaseException:
         sock.close()
         raise
-    return Channel(sock, tls)
 
 
 async def _connect(origin: Origin, deadline: float | None) -> socket.socket:
@@ -71,21 +76,57 @@ async def _connect(origin: Origin, deadline: float | None) -> socket.socket:
     return sock
 
 
-async def _dig(sock: socket.socket, tunnel: Tunnel, deadline: float | None) -> None:
+async def _dig(
+    sock: socket.socket, context: ssl.SSLContext | None, proxy: Proxy, tunnel: Tunnel, deadline: float | None
+) -> Channel:
     """Talk to the proxy until its end of the connection is the origin."""
-    channel = Channel(sock, None)
+    tls = None
+    if proxy.scheme == "https":
+        assert context is not None  # only connections with TLS are asked for with CONNECT
+        from grotte._proto.tls import FOR_PROXIES, TlsPump  # as below
+
+        tls = TlsPump(context, proxy.host, FOR_PROXIES)
+        await _shake_hands(sock, tls, f"the proxy {proxy}", deadline)
+    channel = Channel(sock, tls)
     while tunnel.wanted:
         sent = channel.send(tunnel.outgoing)
         await _aio.wait_socket(sock, not sent, deadline)
-        with contextlib.suppress(BlockingIOError):
-            data = sock.recv(tunnel.wanted)
-            if not data:
-                raise ConnectFailed("the proxy closed the connection")
-            tunnel.receive(data)
+        for piece in _hear(channel, tunnel.wanted):
+            if not tunnel.wanted:
+                raise ConnectFailed(f"the proxy {proxy} does not answer as a proxy does")
+            tunnel.receive(piece)
+        if channel.ended and tunnel.wanted:
+            raise ConnectFailed("the proxy closed the connection")
+    return channel
 
 
-async def _handshake(sock: socket.socket, context: ssl.SSLContext, origin: Origin, deadline: float | None) -> TlsPump:
-    tls = TlsPump(context, origin.host)
+def _hear(channel: Channel, wanted: int) -> Iterator[bytes]:
+    """What a proxy says: no more than is wanted, so that the origin's bytes stay, or, out of TLS, byte by byte.
+
+    Nothing can follow there: a server with TLS does not speak first.
+    """
+    if channel.tls is not None:
+        yield from (bytes([byte]) for byte in channel.receive())
+        return
+    with contextlib.suppress(BlockingIOError):
+        data = channel.socket.recv(wanted)
+        channel.ended = not data
+        if data:
+            yield data
+
+
+async def _secure(channel: Channel, context: ssl.SSLContext, origin: Origin, deadline: float | None) -> Channel:
+    """TLS with the origin, and HTTP/2."""
+    from grotte._proto.tls import TlsPump, TunnelledTls  # here: the ssl module takes more memory than all of ours
+
+    tls = TlsPump(context, origin.host) if channel.tls is None else TunnelledTls(context, origin.host, channel.tls)
+    await _shake_hands(channel.socket, tls, str(origin), deadline)
+    if tls.protocol != "h2":
+        raise NoHttp2(forever=True)
+    return Channel(channel.socket, tls)
+
+
+async def _shake_hands(sock: socket.socket, tls: TlsPump, whom: str, deadline: float | None) -> None:
     channel = Channel(sock, None)
     try:
         while True:
@@ -94,19 +135,15 @@ async def _handshake(sock: socket.socket, context: ssl.SSLContext, origin: Origi
             finally:
                 sent = channel.send(tls.unsent)  # an alert, too, should reach the peer
             if done:
-                break
+                return
             await _aio.wait_socket(sock, not sent, deadline)
-            for data in channel.receive():
-                tls.receive(data)
+            tls.receive(channel.receive())
             if channel.ended:
-                raise ConnectFailed(f"cannot set up TLS with {origin}: the server closed the connection")
+                raise ConnectFailed(f"cannot set up TLS with {whom}: the peer closed the connection")
     except OSError as error:  # ssl.SSLError and ssl.CertificateError are
         if is_deadline(error):
             raise
-        raise ConnectFailed(f"cannot set up TLS with {origin}: {_tls_reason(error)}") from error
-    if tls.protocol != "h2":
-        raise NoHttp2(forever=True)
-    return tls
+        raise ConnectFailed(f"cannot set up TLS with {whom}: {_tls_reason(error)}") from error
 
 
 def is_deadline(error: OSError) -> bool:
@@ -115,6 +152,5 @@ def is_deadline(error: OSError) -> bool:
 
 
 def _tls_reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    return error.strerror or str(error)
+    reason = getattr(error, "verify_message", None)  # of an ssl.SSLCertVerificationError
+    return str(reason or error.strerror or error)

@@ -12,22 +12,26 @@ Order: `_io` before `lock`; with `lock` held, `_io` may only be tried.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 from grotte._core import _aio
 from grotte._core.http2.baton import AsyncBaton
-from grotte._core.http2.channel import Channel
+from grotte._core.http2.channel import NOTHING, Channel
 from grotte._core.http2.stream import AsyncStream
 from grotte._proto.http2.codec import Codec
-from grotte._proto.options import Counters
+from grotte._proto.http2.frames import count_frames
+from grotte._proto.options import Tally
 
 #: An upload pauses while more than this waits for the socket.
 CONGESTED = 256 * 1024
+#: Full reads, one after another, before others get their turn.
+PIECES = 4
 
 
 class AsyncLink(AsyncBaton):
     """A codec on a socket; what the bytes mean is for the connection above to say."""
 
-    def __init__(self, channel: Channel, codec: Codec, lock: _aio.Lock, counters: Counters) -> None:
+    def __init__(self, channel: Channel, codec: Codec, lock: _aio.Lock, counters: Tally) -> None:
         super().__init__(lock, _aio.socket_waiter(channel.socket))
         self._channel = channel
         self._codec = codec
@@ -40,11 +44,12 @@ class AsyncLink(AsyncBaton):
         self._left = 0
         #: What the counters know of the channel's.
         self._received = self._counted_sent = 0
+        self._frames = 0
         self._socket_closed = False
 
     @abstractmethod
-    def _on_bytes(self, data: list[bytes], failure: OSError | None, *, news: bool) -> None:
-        """Bytes came, in this order, and then perhaps a failure. Lock held."""
+    def _on_bytes(self, data: memoryview, failure: OSError | None, *, news: bool) -> None:
+        """Bytes came, and then perhaps a failure. Lock held."""
 
     @abstractmethod
     def _on_room(self) -> None:
@@ -83,10 +88,11 @@ class AsyncLink(AsyncBaton):
             all_sent = self._channel.send(self._outbox)
         except OSError as error:
             # What the peer said before it closed decides what becomes of each stream.
-            data, late = self._read()
             with self.lock:
                 self._left = self._taken - len(self._outbox)
-                self._digest(data, late or error)
+            self._take_in()
+            with self.lock:
+                self._digest(NOTHING, error)
             return
         with self.lock:
             self._note_sent(all_sent)
@@ -94,20 +100,32 @@ class AsyncLink(AsyncBaton):
     def pump(self) -> None:
         """Take in what has arrived, then send what waits."""
         with self._io:
-            data, failure = self._read()
-            with self.lock:
-                self._digest(data, failure)
+            self._take_in()
         self.flush()
 
     def glance(self) -> None:
         """Take in what has arrived, if nobody else does."""
         if self._reader is None and not self.closed and self._io.acquire(blocking=False):
             try:
-                data, failure = self._read()
-                with self.lock:
-                    self._digest(data, failure)
+                self._take_in()
             finally:
                 self._let_go()
+
+    def _take_in(self) -> None:
+        for data, failure in self._pieces():
+            with self.lock:
+                self._digest(data, failure)
+
+    def _pieces(self) -> Iterator[tuple[memoryview, OSError | None]]:
+        """What is there, but no more than is fair to others; each piece is valid until the next is asked for."""
+        for _ in range(PIECES):
+            try:
+                yield self._channel.receive(), None
+            except OSError as error:  # ssl.SSLError is one
+                yield NOTHING, error
+                return
+            if not self._channel.more:
+                return
 
     def _let_go(self) -> None:
         self._io.release()
@@ -121,7 +139,7 @@ class AsyncLink(AsyncBaton):
         """As `pump`, for one who holds the lock; does nothing while somebody is at the socket."""
         if not self.closed and self._io.acquire(blocking=False):
             try:
-                self._digest(*self._read())
+                self._digest_all()
             finally:
                 self._io.release()
                 self._close_socket()
@@ -129,13 +147,14 @@ class AsyncLink(AsyncBaton):
 
     def flush_now(self) -> None:
         """As `flush`, for one who holds the lock."""
-        if not self.closed and self._io.acquire(blocking=False):
+        waits = self._codec.wire or not self._all_sent
+        if waits and not self.closed and self._io.acquire(blocking=False):
             try:
                 self._take_wire()
                 self._note_sent(self._channel.send(self._outbox))
             except OSError as error:
-                self._digest(*self._read())
-                self._digest([], error)
+                self._digest_all()
+                self._digest(NOTHING, error)
             finally:
                 self._io.release()
                 self._close_socket()
@@ -144,6 +163,7 @@ class AsyncLink(AsyncBaton):
         if not self._outbox:
             self._outbox, self._codec.wire = self._codec.wire, self._outbox
             self._taken += len(self._outbox)
+            self._counters.frames_sent += count_frames(self._outbox)
         self._left = self._taken  # until it is known better
 
     def _note_sent(self, all_sent: bool) -> None:
@@ -155,20 +175,18 @@ class AsyncLink(AsyncBaton):
             self.interrupt()
         self._on_room()
 
-    def _read(self) -> tuple[list[bytes], OSError | None]:
-        data: list[bytes] = []
-        try:
-            data.extend(self._channel.receive())
-        except OSError as error:  # ssl.SSLError is one
-            return data, error
-        return data, None
+    def _digest_all(self) -> None:
+        for data, failure in self._pieces():
+            self._digest(data, failure)
 
-    def _digest(self, data: list[bytes], failure: OSError | None) -> None:
+    def _digest(self, data: memoryview, failure: OSError | None) -> None:
         received = self._channel.bytes_received - self._received
         self._received += received
         self._counters.bytes_received += received
         if not self.closed:
             self._on_bytes(data, failure, news=received > 0)
+        self._counters.frames_received += self._codec.frames_received - self._frames
+        self._frames = self._codec.frames_received
 
     def _close_socket(self) -> None:
         """Of a closed connection: close it now, or leave that to whoever reads or is at the socket. Lock held."""

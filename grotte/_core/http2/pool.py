@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import ssl
-import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from grotte._core import _aio
 from grotte._core.exchange import Request
+from grotte._core.http2.ceiling import AsyncCeiling
 from grotte._core.http2.connection import AsyncConnection
 from grotte._core.http2.response import (
     AsyncExchange,
@@ -21,17 +19,16 @@ from grotte._core.http2.response import (
 )
 from grotte._core.http2.route import AsyncRoute
 from grotte._core.http2.stream import AsyncStream
-from grotte._proto.http import Lane, Origin, Response
-from grotte._proto.options import Counters, TransportOptions, earliest
+from grotte._proto.http import Headers, Lane, Response
+from grotte._proto.options import Counters, Tally, TransportOptions, earliest
 from grotte._proto.proxy import Proxies, Proxy
+from grotte._proto.sharing import Doubt, Place, Sharing, own_place
 from grotte._proto.transport_errors import DeadlineExceeded
 
-#: Scheme, host or "*." and the parent domain, port.
-Place = tuple[str, str, int]
-RouteKey = tuple[Place, Lane, Proxy | None]
+if TYPE_CHECKING:
+    import ssl
 
-#: For how long a host is taken to have the addresses that it had.
-ADDRESS_MEMORY = 60.0
+RouteKey = tuple[Place, Lane, Proxy | None]
 
 
 class AsyncPool:
@@ -40,18 +37,13 @@ class AsyncPool:
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
         #: Of routes that are no more.
-        self._past = Counters()
-        self._lock = _aio.Lock()
+        self._past = Tally()
+        self._ceiling = AsyncCeiling(options.max_connections_total)
         self._routes: dict[RouteKey, AsyncRoute] = {}
         self._proxies = Proxies(options.proxy)
-        #: Until when a host gets connections of its own although it could share.
-        self._separate: dict[Place, float] = {}
-        #: In mode "strict": whose connections a host uses, and until when that has been looked into.
-        self._adopted: dict[Place, Place] = {}
-        self._judged: dict[Place, float] = {}
+        self._sharing = Sharing(options.http1_memory, _aio.clock)
         self._context: ssl.SSLContext | None = None
         self._closed = False
-        _pools.add(self)
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -66,8 +58,12 @@ class AsyncPool:
             with _aio.deadline_watch(deadline) as scope:
                 connection = await self._acquire(place, request, deadline, held=False)
                 stream = exchange.open(connection, eager=True)
-                await exchange.send_body(stream, scope)
-                return await whole_response(stream, scope)
+                if not stream.sent_end:
+                    await exchange.send_body(stream, scope)
+                response = await whole_response(stream, scope)
+                if response.status < 400 and place[1] != request.origin.host:
+                    self._served(place, request)
+                return response
         finally:
             exchange.release()
         raise late(deadline, processed=exchange.processed)
@@ -86,6 +82,8 @@ class AsyncPool:
                 await exchange.send_body(opened, scope)
                 await self._await_status(opened, scope, idle_timeout)
                 stream = opened
+                if stream.status < 400 and place[1] != request.origin.host:
+                    self._served(place, request)
             if stream is None:
                 raise late(deadline, processed=exchange.processed)
             yield AsyncHttp2Response(stream, deadline, idle_timeout)
@@ -120,46 +118,43 @@ class AsyncPool:
 
     async def _adopt(self, request: Request) -> None:
         """Find a connection to the same address with a certificate for this host too (RFC 9113 §9.1.1)."""
-        own = own_place(request.origin)
-        until = self._judged.get(own)
-        if self.proxy(request) is not None:
-            return  # whose address the connections have
-        if until is not None and _aio.clock() < until:
+        # whose address a proxy's connections have, nobody knows
+        if self.proxy(request) is not None or not self._sharing.to_look_up(request.origin):
             return
-        self._judged[own] = _aio.clock() + ADDRESS_MEMORY
-        self._adopted.pop(own, None)
+        own = own_place(request.origin)
         addresses = await _aio.addresses_of(request.origin.host, request.origin.port)
         for (place, lane, proxy), route in list(self._routes.items()):
             same = place != own and lane == request.lane and not proxy and (place[0], place[2]) == (own[0], own[2])
             if same and any(each.usable and each.address in addresses for each in route.connections):
-                self._adopted[own] = place
+                self._sharing.adopt(request.origin, place)
                 return
 
     # ── routes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def place(self, request: Request) -> Place:
         """Which connections the request may use: shared ones, or those of its origin alone."""
-        origin = request.origin
-        if request.coalesce == "strict":
-            own = own_place(origin)
-            return self._adopted.get(own, own)
-        label, _, parent = origin.host.partition(".")
-        shared = request.coalesce == "domain" and label and ("." in parent or parent == "localhost")
-        if not shared or parent[-1].isdigit():  # an address has no parent
-            return own_place(origin)
-        until = self._separate.get(own_place(origin))
-        if until is not None and _aio.clock() < until:
-            return own_place(origin)
-        return (origin.scheme, f"*.{parent}", origin.port)
+        return self._sharing.place(request.origin, request.coalesce)
 
     def separate(self, request: Request) -> bool:
         """Give the request's host connections of its own for a while; False if it has them already."""
-        own = own_place(request.origin)
-        if self.place(request) == own:
-            return False
-        self._separate[own] = self._judged[own] = _aio.clock() + self._options.http1_memory
-        self._adopted.pop(own, None)
-        return True
+        return self._sharing.separate(request.origin, request.coalesce)
+
+    def doubt(self, place: Place, request: Request, headers: Headers) -> Doubt | None:
+        """What to do about a 404 that may come of sharing alone; see `Sharing.doubt`."""
+        if request.coalesce == "strict":
+            place = self.place(request)  # where it went may have been found out on the way
+        if request.taken or not self._opened_for_another(place, request):
+            return None
+        return self._sharing.doubt(place, request.origin, request.coalesce, headers)
+
+    def _served(self, place: Place, request: Request) -> None:
+        """An answer came that only the host itself can have given."""
+        if not self._sharing.is_proven(place) and self._opened_for_another(place, request):
+            self._sharing.prove(place)
+
+    def _opened_for_another(self, place: Place, request: Request) -> bool:
+        route = self._routes.get((place, request.lane, self.proxy(request)))
+        return route is not None and route.origin != request.origin
 
     def proxy(self, request: Request) -> Proxy | None:
         """The proxy that the request goes through."""
@@ -170,46 +165,48 @@ class AsyncPool:
         key = (place, request.lane, proxy)
         route = self._routes.get(key)
         if route is not None:
-            route.last_used = _aio.clock()
             return route
         origin = request.origin
-        with self._lock:
+        with self._ceiling.lock:
             route = self._routes.get(key)
             if route is None:
                 self._sweep()
                 context = self._ssl_context if origin.scheme == "https" else no_context
-                route = self._routes[key] = AsyncRoute(origin, context, self._options, proxy)
-                if self._closed:
-                    route.close()
-            return route
+                route = self._routes[key] = AsyncRoute(origin, context, self._options, self._ceiling, proxy)
+                self._ceiling.enter(route)
+        if self._closed:
+            route.close()
+        return route
 
     def _sweep(self) -> None:
         """Whoever needs a new route closes what others no longer need."""
+        self._sharing.forget()
         for key, route in list(self._routes.items()):
             if route.sweep():
                 self._past.add(route.counters)
                 del self._routes[key]
+                self._ceiling.leave(route)
 
-    def counters(self) -> Counters:
+    def counters(self, retries: int) -> Counters:
         """The sum over all routes."""
-        total = dataclasses.replace(self._past)
-        with self._lock:
+        total, waiting = Tally(), 0
+        with self._ceiling.lock:
+            total.add(self._past)
             for route in self._routes.values():
                 total.add(route.counters)
-        return total
+                waiting += len(route.line)
+        return total.snapshot(retries=retries, waiting=waiting)
 
     def _ssl_context(self) -> ssl.SSLContext:
         if self._context is None:
             self._context = self._options.make_context()
-        # Each time: httpcore, given the same context, sets its own.
-        self._context.set_alpn_protocols(["h2", "http/1.1"])
         return self._context
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
         """Close every connection; never waits."""
-        with self._lock:
+        with self._ceiling.lock:
             self._closed = True
             routes = list(self._routes.values())
         for route in routes:
@@ -217,7 +214,8 @@ class AsyncPool:
 
     def abandon(self) -> None:
         """In a forked child: start anew. The parent's connections stay the parent's."""
-        routes, self._routes, self._lock = self._routes, {}, _aio.Lock()
+        routes, self._routes = self._routes, {}
+        self._ceiling = AsyncCeiling(self._options.max_connections_total)
         for route in routes.values():
             route.abandon()
 
@@ -225,21 +223,5 @@ class AsyncPool:
         return any(connection.usable for route in self._routes.values() for connection in route.connections)
 
 
-def own_place(origin: Origin) -> Place:
-    """The place of an origin that shares with nobody."""
-    return (origin.scheme, origin.host, origin.port)
-
-
 def no_context() -> None:
     """Without TLS."""
-
-
-_pools: weakref.WeakSet[AsyncPool] = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    for pool in list(_pools):
-        pool.abandon()
-
-
-os.register_at_fork(after_in_child=_abandon_all)

@@ -11,7 +11,7 @@ from grotte._core.exchange import Request
 from grotte._core.http2.connection import AsyncConnection
 from grotte._core.http2.link import CONGESTED
 from grotte._core.http2.stream import AsyncStream
-from grotte._proto.http import Headers, Response
+from grotte._proto.http import Headers, Origin, Response
 from grotte._proto.http2.codec import Header
 from grotte._proto.options import TransportOptions, earliest
 from grotte._proto.transport_errors import DeadlineExceeded
@@ -23,29 +23,38 @@ UNSAFE = re.compile("[\\0\\r\\n]")
 CONNECTION_FIELDS = frozenset(
     {b"connection", b"host", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
+SPECIAL_FIELDS = CONNECTION_FIELDS | {b"content-length"}
+#: Which of the pseudo-header fields is `:authority`.
+AUTHORITY = 2
 
 
 def request_headers(request: Request) -> list[Header]:
     """The request's header section as HTTP/2 has it."""
-    authority, names, fields = request.origin.authority, set[bytes](), list[Header]()
+    fields = list(target_fields(request.method, request.origin, request.target))
+    length = len(request.body) if isinstance(request.body, bytes) else request.content_length
     for name, value in request.headers:
         field = header_field(name, value)
-        names.add(field[0])
-        if field[0] == b"host":
-            authority = value
-        elif field[0] not in CONNECTION_FIELDS:
+        if field[0] not in SPECIAL_FIELDS:
             fields.append(field)
-    length = len(request.body) if isinstance(request.body, bytes) else request.content_length
-    if length is not None and b"content-length" not in names:
+        elif field[0] == b"content-length":
+            fields.append(field)
+            length = None
+        elif field[0] == b"host":
+            fields[AUTHORITY] = (b":authority", encoded(value))
+    if length is not None:
         fields.append((b"content-length", b"%d" % length))
-    scheme = "https" if request.origin.scheme == "https" else "http"
-    return [
-        (b":method", encoded(request.method)),
-        (b":scheme", scheme.encode()),
-        (b":authority", encoded(authority)),
-        (b":path", encoded(request.target)),
-        *fields,
-    ]
+    return fields
+
+
+@functools.lru_cache(1024)
+def target_fields(method: str, origin: Origin, target: str) -> tuple[Header, ...]:
+    """The pseudo-header fields of a request; most requests have been made before."""
+    return (
+        (b":method", encoded(method)),
+        (b":scheme", b"https" if origin.scheme == "https" else b"http"),
+        (b":authority", encoded(origin.authority)),
+        (b":path", encoded(target)),
+    )
 
 
 @functools.lru_cache(2048)
@@ -69,6 +78,10 @@ def encoded(text: str) -> bytes:
         raise InvalidArgumentException("a URL or header holds characters outside latin-1") from None
 
 
+#: A body that leaves with its HEADERS.
+SMALL_BODY = 4096
+
+
 class AsyncExchange:
     """A request that has a slot on a connection; `release` it in the end, whatever happened."""
 
@@ -81,8 +94,9 @@ class AsyncExchange:
     def open(self, connection: AsyncConnection, *, eager: bool) -> AsyncStream:
         """Queue the request's HEADERS."""
         extra = self._options.bulk_window if self._request.lane == "bulk" else 0
-        empty = not self._request.body if isinstance(self._request.body, bytes) else self._request.body is None
-        self._stream = connection.open_stream(self._headers, end_stream=empty, eager=eager, extra_window=extra)
+        body = b"" if self._request.body is None else self._request.body
+        small = body if isinstance(body, bytes) and len(body) <= SMALL_BODY else None
+        self._stream = connection.open_stream(self._headers, small, eager=eager, extra_window=extra)
         return self._stream
 
     async def send_body(self, stream: AsyncStream, scope: _aio.deadline_scope) -> None:
@@ -91,7 +105,7 @@ class AsyncExchange:
         if body is None or stream.sent_end:
             return
         if isinstance(body, bytes):
-            await self._send_piece(stream, body, True, scope)
+            await self._send_piece(stream, body[stream.sent :], True, scope)
             return
         self._request.taken = True
         pieces = aiter(body)
@@ -144,8 +158,9 @@ async def whole_response(stream: AsyncStream, scope: _aio.deadline_scope) -> Res
         await stream.connection.wait(stream, stream.is_complete, scope)
     if stream.error is not None:
         raise stream.error
-    chunks = [data for data, _ in stream.chunks]
-    return Response(stream.status, Headers(stream.headers), chunks[0] if len(chunks) == 1 else b"".join(chunks))
+    chunks = stream.chunks
+    content = chunks[0][0] if len(chunks) == 1 else b"".join(data for data, _ in chunks)
+    return Response(stream.status, Headers(stream.headers), content)
 
 
 class AsyncHttp2Response:

@@ -7,8 +7,9 @@ library and is the oracle of the tests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 #: Header name and value as they travel: lower-case name, no surrounding white space.
 Header = tuple[bytes, bytes]
@@ -20,8 +21,7 @@ ASSUMED_MAX_CONCURRENT_STREAMS = 100
 UNLIMITED_STREAMS = 2**31 - 1
 
 
-@dataclass(slots=True)
-class ResponseHeaders:
+class ResponseHeaders(msgspec.Struct):
     """The final response's headers; informational (1xx) responses are dropped by the codec."""
 
     stream_id: int
@@ -30,8 +30,7 @@ class ResponseHeaders:
     end_stream: bool
 
 
-@dataclass(slots=True)
-class DataReceived:
+class DataReceived(msgspec.Struct):
     """A chunk of body. `flow_length` (padding included) is owed to the stream's window once it is consumed."""
 
     stream_id: int
@@ -40,16 +39,14 @@ class DataReceived:
     end_stream: bool
 
 
-@dataclass(slots=True)
-class TrailersReceived:
+class TrailersReceived(msgspec.Struct):
     """Trailing headers; they end the stream."""
 
     stream_id: int
     headers: list[Header]
 
 
-@dataclass(slots=True)
-class StreamReset:
+class StreamReset(msgspec.Struct):
     """The stream is over: reset by the peer, or by us for what the peer did on it (`remote` False)."""
 
     stream_id: int
@@ -58,8 +55,7 @@ class StreamReset:
     message: str = ""
 
 
-@dataclass(slots=True)
-class WindowOpened:
+class WindowOpened(msgspec.Struct):
     """More may be sent: on one stream, or on the connection and so perhaps on every stream (`stream_id` 0).
 
     Also comes for a stream whose response is complete when the server refuses the rest of the request (RST_STREAM with
@@ -69,20 +65,17 @@ class WindowOpened:
     stream_id: int
 
 
-@dataclass(slots=True)
-class SettingsReceived:
+class SettingsReceived(msgspec.Struct):
     """The peer's SETTINGS have been applied; `max_concurrent_streams` may have moved."""
 
     max_concurrent_streams: int
 
 
-@dataclass(slots=True)
-class PingAcknowledged:
+class PingAcknowledged(msgspec.Struct):
     payload: bytes
 
 
-@dataclass(slots=True)
-class GoAway:
+class GoAway(msgspec.Struct):
     """No new stream will be served; streams above `last_stream_id` were not and never will be acted on."""
 
     last_stream_id: int
@@ -123,6 +116,8 @@ class Codec(Protocol):
     #: The peer's SETTINGS_MAX_CONCURRENT_STREAMS; ASSUMED_MAX_CONCURRENT_STREAMS until SETTINGS arrive, and
     #: UNLIMITED_STREAMS when they arrived and set no limit.
     max_concurrent_streams: int
+    #: Whole frames that have come.
+    frames_received: int
 
     def __init__(self, *, stream_window: int, connection_window: int, max_header_list: int) -> None:
         """Queue the preface, SETTINGS (ENABLE_PUSH 0, our stream window and header limit) and the window update
@@ -154,8 +149,11 @@ class Codec(Protocol):
     def goodbye(self) -> None:
         """Queue GOAWAY(NO_ERROR)."""
 
-    def receive(self, data: bytes) -> list[Event]:
+    def receive(self, data: bytes | memoryview) -> list[Event]:
         """Take bytes from the peer, in pieces of any size, and return what they mean, in order.
+
+        None of the events refers to `data`, which may change afterwards. Frames that follow one another with nothing
+        but pieces of one body in them may come as one event.
 
         Raises:
             ProtocolError: the peer broke the protocol or a limit (frame size, header list, CONTINUATIONs, floods of

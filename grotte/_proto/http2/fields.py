@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from grotte._proto.http2.codec import Header
 
@@ -26,11 +27,15 @@ class Malformed(Exception):
     """The section breaks a rule, which ends its stream."""
 
 
-class Response(NamedTuple):
-    """What the codec must know of a response's header section."""
+class Response(msgspec.Struct, frozen=True):
+    """What the codec must know of a response's header section.
+
+    Attributes:
+        status: Three digits.
+        content_length: The content-length field, or None.
+    """
 
     status: int
-    #: The content-length field, or None.
     content_length: int | None
 
 
@@ -40,6 +45,8 @@ class FieldRules:
     def __init__(self) -> None:
         self._valid: dict[Header, int] = {}
         self._statuses: dict[bytes, int] = {}
+        #: The section that was judged last, and the verdict: the decoder returns the same list for the same block.
+        self._last: tuple[list[Header], Response] | None = None
 
     def response(self, headers: list[Header]) -> Response:
         """Check a final or informational header section.
@@ -47,13 +54,17 @@ class FieldRules:
         Raises:
             Malformed: the section breaks a rule.
         """
+        if self._last is not None and self._last[0] is headers:
+            return self._last[1]
         if not headers or headers[0][0] != b":status":
             raise Malformed("the response does not start with :status")
         text = headers[0][1]
         status = self._statuses.get(text)
         if status is None:
             status = self._statuses[text] = _parse_status(text)
-        return Response(status, self._check(headers[1:]))
+        verdict = Response(status, self._check(headers[1:]))
+        self._last = headers, verdict
+        return verdict
 
     def trailers(self, headers: list[Header]) -> None:
         """Check a trailer section.

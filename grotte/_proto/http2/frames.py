@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from grotte._proto.http2.codec import ErrorCode, ProtocolError
+from grotte._proto.http2.codec import PREFACE, ErrorCode, ProtocolError
 
 DATA = 0x0
 HEADERS = 0x1
@@ -38,6 +38,7 @@ TWO_UINT32 = Struct(">LL")
 SETTING = Struct(">HL")
 
 _ONE_UINT32_FRAME = Struct(">BHBBLL")
+_LENGTH = Struct(">BH")
 
 
 def frame(frame_type: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
@@ -64,6 +65,17 @@ def rst_stream(stream_id: int, error_code: int) -> bytes:
 def goaway(error_code: int, debug_data: bytes = b"") -> bytes:
     """Serialize GOAWAY; a client that takes no pushes has processed no stream of the peer's."""
     return frame(GOAWAY, 0, 0, TWO_UINT32.pack(0, error_code) + debug_data)
+
+
+def count_frames(wire: bytearray) -> int:
+    """How many frames there are in bytes that begin with one, or with the client's preface, and end with one."""
+    position = len(PREFACE) if wire.startswith(PREFACE) else 0
+    count = 0
+    while position < len(wire):
+        high, low = _LENGTH.unpack_from(wire, position)
+        position += FRAME_HEADER_SIZE + (high << 16 | low)
+        count += 1
+    return count
 
 
 def strip_padding(payload: bytes) -> bytes:

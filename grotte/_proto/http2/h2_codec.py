@@ -35,7 +35,7 @@ from grotte._proto.http2.codec import (
 from grotte._proto.http2.control import ControlFrames
 from grotte._proto.http2.fields import Malformed
 from grotte._proto.http2.reader import SETTINGS_COST
-from grotte._proto.http2.streams import Stream
+from grotte._proto.http2.streams import Stream, new_stream
 
 #: Errors that concern the connection even if they come up on one stream's frame.
 _CONNECTION_ERRORS = (
@@ -84,7 +84,7 @@ class H2Codec(ControlFrames):
         self._h2.send_headers(stream_id, [_tuple(header) for header in headers], end_stream)
         if extra_window:
             self._h2.increment_flow_control_window(extra_window, stream_id)
-        self._streams[stream_id] = Stream(
+        self._streams[stream_id] = new_stream(
             headers,
             end_stream=end_stream,
             send_window=0,

@@ -28,13 +28,16 @@ from grotte._proto.http2.hpack.decoder import Decoder
 from grotte._proto.http2.hpack.encoder import Encoder
 from grotte._proto.http2.hpack.static import MAX_TABLE_SIZE
 from grotte._proto.http2.reader import SETTINGS_COST
-from grotte._proto.http2.streams import Stream
+from grotte._proto.http2.streams import Stream, new_stream
 
 _SETTINGS_ACK = frames.frame(frames.SETTINGS, frames.ACK, 0)
 
 
 class NativeCodec(ControlFrames):
     """A client's half of one connection."""
+
+    #: What a large body costs is what each of its frames costs.
+    _merges_above = 1024
 
     def __init__(self, *, stream_window: int, connection_window: int, max_header_list: int) -> None:
         super().__init__(
@@ -76,7 +79,7 @@ class NativeCodec(ControlFrames):
             self._queue_long_block(stream_id, block, end_stream=end_stream)
         if extra_window:
             self.wire += frames.window_update(stream_id, extra_window)
-        self._streams[stream_id] = Stream(
+        self._streams[stream_id] = new_stream(
             headers,
             end_stream=end_stream,
             send_window=self._initial_window,

@@ -41,6 +41,8 @@ class FrameReader(ABC):
     #: Frame type → handler; and the same while a header block is unfinished, when only CONTINUATION may come.
     _ordinary: ClassVar[tuple[Handler, ...]]
     _mid_block: ClassVar[tuple[Handler, ...]]
+    #: DATA frames larger than this are joined with those that follow them.
+    _merges_above: ClassVar[int] = frames.DEFAULT_MAX_FRAME_SIZE
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -59,8 +61,9 @@ class FrameReader(ABC):
         self._failure: ProtocolError | None = None
         self._idle_frames = 0
         self._acks = 0
+        self.frames_received = 0
 
-    def receive(self, data: bytes) -> list[Event]:
+    def receive(self, data: bytes | memoryview) -> list[Event]:
         """See `Codec.receive`."""
         if self._failure is not None:
             raise ProtocolError(self._failure.error_code, str(self._failure))
@@ -76,7 +79,7 @@ class FrameReader(ABC):
             raise
         return events
 
-    def _read(self, data: bytes, events: list[Event]) -> None:
+    def _read(self, data: bytes | memoryview, events: list[Event]) -> None:
         if not self._recognised:
             self._recognise(data)
         partial = self._partial
@@ -97,7 +100,7 @@ class FrameReader(ABC):
         if position < len(data):
             partial += data[position:]
 
-    def _dispatch(self, data: bytes, position: int, events: list[Event]) -> int:
+    def _dispatch(self, data: bytes | memoryview, position: int, events: list[Event]) -> int:
         """Handle the whole frames in `data` from `position` on; return where the first incomplete one starts."""
         unpack = frames.HEADER.unpack_from
         size = len(data)
@@ -109,13 +112,34 @@ class FrameReader(ABC):
             end = start + length
             if end > size:
                 break
-            self._handlers[kind](self, flags, stream_id & frames.MAX_STREAM_ID, data[start:end], events)
-            position = end
+            self.frames_received += 1
+            payload, position = bytes(data[start:end]), end
+            if length > self._merges_above and not kind and not flags:  # DATA, and nothing but data
+                payload, position = self._rest_of_run(data, position, stream_id, payload)
+            self._handlers[kind](self, flags, stream_id & frames.MAX_STREAM_ID, payload, events)
         return position
 
-    def _recognise(self, data: bytes) -> None:
+    def _rest_of_run(self, data: bytes | memoryview, position: int, stream_id: int, first: bytes) -> tuple[bytes, int]:
+        """Join a DATA frame's payload with those of the frames of the same kind that follow it, as one of a stream."""
+        unpack = frames.HEADER.unpack_from
+        size = len(data) - frames.FRAME_HEADER_SIZE
+        view = memoryview(data)
+        pieces: list[bytes | memoryview] = [first]
+        while position <= size:
+            high, length, kind, flags, other = unpack(data, position)
+            start = position + frames.FRAME_HEADER_SIZE
+            end = start + length
+            oversized = high or length > frames.DEFAULT_MAX_FRAME_SIZE
+            if kind or flags or other != stream_id or not length or oversized or end > len(data):
+                break
+            pieces.append(view[start:end])
+            position = end
+        self.frames_received += len(pieces) - 1
+        return (first if len(pieces) == 1 else b"".join(pieces)), position
+
+    def _recognise(self, data: bytes | memoryview) -> None:
         """Judge the first frame header as far as it is there: it must be that of SETTINGS, and no ACK."""
-        head = bytes(self._partial) + data[: frames.FRAME_HEADER_SIZE]
+        head = bytes(self._partial) + bytes(data[: frames.FRAME_HEADER_SIZE])
         # What has not arrived yet is taken to be right: no payload, no flags, the connection's stream.
         size, kind, flags, stream = head[:1], head[3:4], head[4:5], head[5:9]
         right = size <= b"\0" and kind in (b"", b"\x04") and not int.from_bytes(flags) & frames.ACK

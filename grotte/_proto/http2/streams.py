@@ -4,42 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from grotte._proto.http2.codec import Header
 from grotte._proto.http2.fields import Malformed, Response
 
 #: Responses that end at their header section whatever their content-length says (RFC 9110 §6.4.1).
 _WITHOUT_CONTENT = (204, 304)
+HEAD = (b":method", b"HEAD")
 
 
-class Stream:
-    """One live stream: a request whose last word, or whose response's last word, is still to come."""
+class Stream(msgspec.Struct):
+    """One live stream: a request whose last word, or whose response's last word, is still to come.
 
-    __slots__ = (
-        "answered",
-        "body_left",
-        "credit_at",
-        "local_ended",
-        "receive_window",
-        "remote_ended",
-        "send_window",
-        "to_credit",
-        "without_content",
-    )
+    Attributes:
+        send_window: What we may send.
+        receive_window: What the peer may send.
+        credit_at: How many bytes to credit make a WINDOW_UPDATE worth its own.
+        local_ended: We have said our last word.
+        without_content: The answer ends at its header section: the request is a HEAD.
+        to_credit: Flow bytes that were consumed and not yet given back to the peer.
+        remote_ended: The peer has said its last word.
+        answered: The final response's header section has arrived.
+        body_left: Bytes that the response's content-length still promises; None without the field.
+    """
 
-    def __init__(self, headers: Sequence[Header], *, end_stream: bool, send_window: int, receive_window: int) -> None:
-        self.send_window = send_window
-        self.receive_window = receive_window
-        #: Flow bytes that were consumed and not yet given back to the peer.
-        self.to_credit = 0
-        #: How many of them make a WINDOW_UPDATE worth its bytes.
-        self.credit_at = max(receive_window // 2, 1)
-        self.local_ended = end_stream
-        self.remote_ended = False
-        #: The final response's header section has arrived.
-        self.answered = False
-        #: Bytes that the response's content-length still promises; None without the field.
-        self.body_left: int | None = None
-        self.without_content = (b":method", b"HEAD") in headers
+    send_window: int
+    receive_window: int
+    credit_at: int
+    local_ended: bool
+    without_content: bool
+    to_credit: int = 0
+    remote_ended: bool = False
+    answered: bool = False
+    body_left: int | None = None
 
     def answer(self, response: Response, *, end_stream: bool) -> None:
         """Take note of the final response's header section.
@@ -77,6 +75,11 @@ class Stream:
         """
         if self.body_left:
             raise Malformed("the response is shorter than its content-length")
+
+
+def new_stream(headers: Sequence[Header], *, end_stream: bool, send_window: int, receive_window: int) -> Stream:
+    """The stream of a request with these headers; `:method` is the first of them."""
+    return Stream(send_window, receive_window, receive_window // 2 or 1, end_stream, headers[0] == HEAD)
 
 
 class EndedStreams:

@@ -34,6 +34,8 @@ class Baton:
         #: Who waits while somebody else reads; who has been woken to read next but did not run yet.
         self._parked: dict[Stream, None] = {}
         self._heir: Stream | None = None
+        #: No parked stream's deadline is before this.
+        self._soonest: float | None = None
         #: The reader waits on the socket right now, for writability too.
         self._blocked = False
         self._watches_write = False
@@ -67,32 +69,52 @@ class Baton:
     def wait(self, stream: Stream, goal: Callable[[], bool], scope: _sio.deadline_scope) -> None:
         """Return once `goal` holds; read for everybody whenever nobody else does."""
         stream.goal = goal
-        while not self.read_for(stream, scope):
+        while True:
             with self.lock:
-                if stream.ready():
+                if goal():
                     return
-                if self._reader is None:
-                    continue
-                event = stream.event = _sio.Event()
-                self._parked[stream] = None
-            self._park(stream, event, scope)
+                event = None if self._reader is None else self._start_parking(stream, scope.step)
+            if event is not None:
+                self._park(stream, event, scope)
+            elif self.read_for(stream, scope):
+                return
+
+    def _start_parking(self, stream: Stream, deadline: float | None) -> _sio.Event:
+        """Join the parked; the reader minds their deadlines, which costs less than a timer for each."""
+        event = stream.event = _sio.Event()
+        stream.deadline = deadline
+        self._parked[stream] = None
+        if deadline is not None and (self._soonest is None or deadline < self._soonest):
+            self._soonest = deadline
+            self.interrupt()
+        return event
 
     def _park(self, stream: Stream, event: _sio.Event, scope: _sio.deadline_scope) -> None:
-        woken = nobody = False
         try:
-            woken = event.wait(scope.step)
-            if not woken:
-                scope.expire()
-        finally:
-            with self.lock:
-                stream.event = None
-                self._parked.pop(stream, None)
-                if self._heir is stream:
-                    self._heir = None
-                    if not woken or stream.ready():  # it will not read: somebody else must
-                        nobody = self._pass_baton()
-            if nobody:
-                self.flush()
+            event.wait()
+        except BaseException:
+            self._unpark(stream, reads=False)
+            raise
+        if stream.goal() and self._heir is not stream:
+            stream.event = None  # the ordinary case, in which whoever wakes also unparks
+            return
+        late = not stream.goal() and is_past(scope.step)
+        self._unpark(stream, reads=not late)
+        if late:
+            scope.expire()
+
+    def _unpark(self, stream: Stream, *, reads: bool) -> None:
+        """Leave the parked; an heir that will not read leaves the baton to somebody else. Lock not held."""
+        nobody = False
+        with self.lock:
+            stream.event = None
+            self._parked.pop(stream, None)
+            if self._heir is stream:
+                self._heir = None
+                if not reads or stream.goal():
+                    nobody = self._pass_baton()
+        if nobody:
+            self.flush()
 
     def read_for(self, party: Party, scope: _sio.deadline_scope) -> bool:
         """Read for everybody until the party's wait is over; False when somebody reads already."""
@@ -122,18 +144,30 @@ class Baton:
                 return True
             self._watches_write = not self._all_sent
             self._blocked = True
-            alarm = self._alarm()
-        heard = self._waiter.wait(self._watches_write, earliest(alarm, scope.step))
+            until = earliest(self._alarm(), self._soonest, scope.step)
+        self._waiter.wait(self._watches_write, until)
+        self._blocked = False  # it looks again by itself now: nobody needs to wake it
         self.pump()
+        now = _sio.clock()
         with self.lock:
-            self._blocked = False
-            if not heard and _sio.clock() >= alarm:
+            if now >= self._alarm():
                 self._raise_alarm()
+            if self._soonest is not None and now >= self._soonest:
+                self._wake_late(now)
             if party.ready() or self.closed:
                 return True
-        if not heard and scope.step is not None and _sio.clock() >= scope.step:
+        if scope.step is not None and now >= scope.step:
             scope.expire()
         return False
+
+    def _wake_late(self, now: float) -> None:
+        """Wake the parked whose deadline has passed."""
+        left = [(stream, stream.deadline) for stream in self._parked if stream.deadline is not None]
+        self._soonest = min((deadline for _, deadline in left if deadline > now), default=None)
+        for stream, deadline in left:
+            if deadline <= now:
+                del self._parked[stream]
+                stream.wake()
 
     def interrupt(self) -> None:
         """Make the reader look again. Lock held."""
@@ -152,3 +186,8 @@ class Baton:
             return False
         self._nobody_left()
         return True
+
+
+def is_past(deadline: float | None) -> bool:
+    """Whether a deadline has passed."""
+    return deadline is not None and _sio.clock() >= deadline

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from grotte._proto.tls import TlsPump
+if TYPE_CHECKING:
+    from grotte._proto.tls import TlsPump
 
-#: More per system call costs a large allocation; what is still there after a full read follows at once.
-READ_SIZE = 64 * 1024
-#: Bytes taken from the socket before others get their turn.
-READ_BUDGET = 1024 * 1024
+#: What one system call reads: at first, and once there was as much as that.
+FIRST_READ_SIZE = 16 * 1024
+READ_SIZE = 256 * 1024
+NOTHING = memoryview(b"")
 
 
 class Channel:
@@ -22,6 +23,9 @@ class Channel:
         self.tls = tls
         #: The peer has closed its side.
         self.ended = False
+        #: There may be more than the last `receive` returned.
+        self.more = False
+        self._buffer = memoryview(bytearray(FIRST_READ_SIZE))
         self.bytes_sent = 0
         self.bytes_received = 0
 
@@ -46,30 +50,28 @@ class Channel:
             del data[:sent]
         return True
 
-    def receive(self) -> Iterator[bytes]:
-        """The plain bytes that are there, in pieces; sets `ended` at the end of the stream."""
-        budget = READ_BUDGET
-        while budget > 0 and not self.ended:
-            try:
-                data = self.socket.recv(READ_SIZE)
-            except (BlockingIOError, InterruptedError):
-                return
-            self.bytes_received += len(data)
-            budget -= len(data)
-            if not data:
-                self.ended = True
-            elif self.tls is None:
-                yield data
-            else:
-                yield from self._decrypted(self.tls, data)
-            if len(data) < READ_SIZE:
-                return
-
-    def _decrypted(self, tls: TlsPump, data: bytes) -> Iterator[bytes]:
-        tls.receive(data)
-        while plain := tls.read():
-            yield plain
-        self.ended = self.ended or tls.ended
+    def receive(self) -> memoryview:
+        """Plain bytes that are there, valid until the next call; sets `ended` and `more`."""
+        self.more = False
+        if self.tls is not None and self.tls.failure is not None:
+            raise self.tls.failure
+        try:
+            count = self.socket.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return NOTHING
+        self.bytes_received += count
+        self.ended = not count
+        data = self._buffer[:count]
+        if count == len(self._buffer):
+            self.more = True
+            if count < READ_SIZE:
+                self._buffer = memoryview(bytearray(READ_SIZE))
+        if self.tls is not None and count:
+            self.tls.receive(data)
+            data = self.tls.read()
+            self.ended = self.tls.ended
+            self.more = self.more or self.tls.failure is not None
+        return data
 
     def close(self) -> None:
         """Close the socket; the peer sees the end of the stream."""

@@ -33,7 +33,7 @@ from grotte._proto.http2.codec import (
     TrailersReceived,
     WindowOpened,
 )
-from grotte._proto.options import Counters, TransportOptions
+from grotte._proto.options import Tally, TransportOptions
 from grotte._proto.transport_errors import ConnectionLost, ProtocolViolation, StreamResetError, TransportError
 from grotte._sync import _sio
 from grotte._sync.http2.channel import Channel
@@ -80,7 +80,7 @@ class Connection(Link):
         lock: _sio.Lock,
         owner: Owner,
         options: TransportOptions,
-        counters: Counters,
+        counters: Tally,
     ) -> None:
         super().__init__(channel, codec, lock, counters)
         self._owner = owner
@@ -123,7 +123,7 @@ class Connection(Link):
     @property
     def active(self) -> int:
         """All slots that are not free."""
-        return self.live + self._releasing + self._unreleased
+        return len(self._streams) + self.reserved + self._releasing + self._unreleased
 
     @property
     def usable(self) -> bool:
@@ -145,40 +145,54 @@ class Connection(Link):
 
     def refresh(self) -> None:
         """Before reuse: see a GOAWAY or an end that has arrived since anybody read. Lock held."""
-        if self._reader is not None or self._heir is not None or self.closed:
-            return
-        if not self.active and _sio.clock() - self._last_heard > self._options.idle_timeout:
-            self.retire()
-        else:
+        if self._reader is None and self._heir is None and not self.closed:
+            self.rest()
             self.pump_now()
+
+    def rest(self) -> None:
+        """Close it if it has been idle for too long. Lock held."""
+        idle = self._reader is None and not self.active
+        if idle and _sio.clock() - self._last_heard > self._options.idle_timeout:
+            self.retire()
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open_stream(self, headers: Sequence[Header], *, end_stream: bool, eager: bool, extra_window: int) -> Stream:
-        """Use a promised slot: queue a request's HEADERS."""
+    def open_stream(self, headers: Sequence[Header], body: bytes | None, *, eager: bool, extra_window: int) -> Stream:
+        """Use a promised slot: queue a request's HEADERS and, as far as the windows permit, its body.
+
+        Args:
+            headers: Of the request.
+            body: All of it, if it is small; None: it follows.
+            eager: The caller wants the whole answer.
+            extra_window: Added to the stream's receive window.
+        """
         stream = Stream(self, eager=eager)
         with self.lock:
             self.reserved -= 1
-            if not self.usable:
+            # the promise may be older than the peer's newest SETTINGS
+            if not self.usable or self.active - self.reserved >= self.cap:
                 raise self._unsent()
             if not self.active:
                 self._last_heard = _sio.clock()
             stream.start = self.position
-            stream.id = self._codec.open_stream(headers, end_stream=end_stream, extra_window=extra_window)
-            stream.sent_end = end_stream
+            stream.sent_end = body == b""
+            stream.id = self._codec.open_stream(headers, end_stream=stream.sent_end, extra_window=extra_window)
             self._streams[stream.id] = stream
+            if body:
+                stream.sent = self._codec.send_data(stream.id, memoryview(body), end_stream=True)
+                stream.sent_end = stream.sent == len(body)
             self._counters.streams_opened += 1
             self._counters.streams_open += 1
             if stream.id > LAST_ID:
                 self.draining = True
         if self._options.trace is not None:
             self._options.tell("http2.request_sent", stream=stream.id)
-        if end_stream:
+        if stream.sent_end:
             self._flush_soon()
         return stream
 
     def _unsent(self) -> TransportError:
-        return ConnectionLost("the connection closed before the request was sent", processed=False)
+        return ConnectionLost("the connection closed, or has less room, before the request was sent", processed=False)
 
     def send_data(self, stream: Stream, data: memoryview, *, end: bool) -> int:
         """Queue what the windows and the backlog permit, and return how much that was."""
@@ -211,6 +225,8 @@ class Connection(Link):
 
     def release(self, stream: Stream, error_code: int = ErrorCode.CANCEL) -> None:
         """The caller is done with the stream: give it up if it still goes on."""
+        if stream.eager and stream.ended and not stream.open:
+            return
         with self.lock:
             stream.chunks.clear()
             if stream.open and not self.closed:
@@ -223,7 +239,7 @@ class Connection(Link):
             if stream.error is None and not stream.ended:
                 # somebody else may be waiting for the stream that is given up
                 stream.error = StreamResetError("the request was given up", error_code=error_code, processed=True)
-                stream.wake()
+                self._wake_if_ready(stream)
         self._flush_soon()
 
     # ── what the baton asks (lock held) ─────────────────────────────────────────────────────────────────────────
@@ -255,12 +271,10 @@ class Connection(Link):
         else:
             self.flush()
 
-    def _on_bytes(self, data: list[bytes], failure: OSError | None, *, news: bool) -> None:
+    def _on_bytes(self, data: memoryview, failure: OSError | None, *, news: bool) -> None:
         try:
-            for piece in data:
-                events = self._codec.receive(piece)
-                self._counters.events_received += len(events)
-                for event in events:
+            if data:
+                for event in self._codec.receive(data):
                     self._HANDLERS[type(event)](self, event)
         except ProtocolError as error:
             self.not_http2 = isinstance(error, NotHttp2)
@@ -296,17 +310,19 @@ class Connection(Link):
             stream.status, stream.headers = event.status, event.headers
             if self._options.trace is not None:
                 self._options.tell("http2.response_started", stream=stream.id, status=event.status)
-            self._advance(stream, ended=event.end_stream)
+            if event.end_stream or not (stream.eager and stream.sent_end):  # those wait for the end alone
+                self._advance(stream, ended=event.end_stream)
 
     def _on_data(self, event: DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
         if stream is None:
             return
-        if stream.eager:
-            self._codec.consumed(event.stream_id, event.flow_length)
         if event.data or not stream.eager:
             stream.chunks.append((event.data, event.flow_length))
-        self._advance(stream, ended=event.end_stream)
+        if event.end_stream or not stream.eager:
+            self._advance(stream, ended=event.end_stream)
+        else:
+            self._codec.consumed(event.stream_id, event.flow_length)
 
     def _on_trailers(self, event: TrailersReceived) -> None:
         if stream := self._streams.get(event.stream_id):

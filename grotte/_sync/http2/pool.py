@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import ssl
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from grotte._proto.http import Lane, Origin, Response
-from grotte._proto.options import Counters, TransportOptions, earliest
+from grotte._proto.http import Headers, Lane, Response
+from grotte._proto.options import Counters, Tally, TransportOptions, earliest
 from grotte._proto.proxy import Proxies, Proxy
+from grotte._proto.sharing import Doubt, Place, Sharing, own_place
 from grotte._proto.transport_errors import DeadlineExceeded
 from grotte._sync import _sio
 from grotte._sync.exchange import Request
+from grotte._sync.http2.ceiling import Ceiling
 from grotte._sync.http2.connection import Connection
 from grotte._sync.http2.response import (
     Exchange,
@@ -27,12 +26,10 @@ from grotte._sync.http2.response import (
 from grotte._sync.http2.route import Route
 from grotte._sync.http2.stream import Stream
 
-#: Scheme, host or "*." and the parent domain, port.
-Place = tuple[str, str, int]
-RouteKey = tuple[Place, Lane, Proxy | None]
+if TYPE_CHECKING:
+    import ssl
 
-#: For how long a host is taken to have the addresses that it had.
-ADDRESS_MEMORY = 60.0
+RouteKey = tuple[Place, Lane, Proxy | None]
 
 
 class Pool:
@@ -41,18 +38,13 @@ class Pool:
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
         #: Of routes that are no more.
-        self._past = Counters()
-        self._lock = _sio.Lock()
+        self._past = Tally()
+        self._ceiling = Ceiling(options.max_connections_total)
         self._routes: dict[RouteKey, Route] = {}
         self._proxies = Proxies(options.proxy)
-        #: Until when a host gets connections of its own although it could share.
-        self._separate: dict[Place, float] = {}
-        #: In mode "strict": whose connections a host uses, and until when that has been looked into.
-        self._adopted: dict[Place, Place] = {}
-        self._judged: dict[Place, float] = {}
+        self._sharing = Sharing(options.http1_memory, _sio.clock)
         self._context: ssl.SSLContext | None = None
         self._closed = False
-        _pools.add(self)
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -67,8 +59,12 @@ class Pool:
             with _sio.deadline_watch(deadline) as scope:
                 connection = self._acquire(place, request, deadline, held=False)
                 stream = exchange.open(connection, eager=True)
-                exchange.send_body(stream, scope)
-                return whole_response(stream, scope)
+                if not stream.sent_end:
+                    exchange.send_body(stream, scope)
+                response = whole_response(stream, scope)
+                if response.status < 400 and place[1] != request.origin.host:
+                    self._served(place, request)
+                return response
         finally:
             exchange.release()
         raise late(deadline, processed=exchange.processed)
@@ -87,6 +83,8 @@ class Pool:
                 exchange.send_body(opened, scope)
                 self._await_status(opened, scope, idle_timeout)
                 stream = opened
+                if stream.status < 400 and place[1] != request.origin.host:
+                    self._served(place, request)
             if stream is None:
                 raise late(deadline, processed=exchange.processed)
             yield Http2Response(stream, deadline, idle_timeout)
@@ -121,46 +119,43 @@ class Pool:
 
     def _adopt(self, request: Request) -> None:
         """Find a connection to the same address with a certificate for this host too (RFC 9113 §9.1.1)."""
-        own = own_place(request.origin)
-        until = self._judged.get(own)
-        if self.proxy(request) is not None:
-            return  # whose address the connections have
-        if until is not None and _sio.clock() < until:
+        # whose address a proxy's connections have, nobody knows
+        if self.proxy(request) is not None or not self._sharing.to_look_up(request.origin):
             return
-        self._judged[own] = _sio.clock() + ADDRESS_MEMORY
-        self._adopted.pop(own, None)
+        own = own_place(request.origin)
         addresses = _sio.addresses_of(request.origin.host, request.origin.port)
         for (place, lane, proxy), route in list(self._routes.items()):
             same = place != own and lane == request.lane and not proxy and (place[0], place[2]) == (own[0], own[2])
             if same and any(each.usable and each.address in addresses for each in route.connections):
-                self._adopted[own] = place
+                self._sharing.adopt(request.origin, place)
                 return
 
     # ── routes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def place(self, request: Request) -> Place:
         """Which connections the request may use: shared ones, or those of its origin alone."""
-        origin = request.origin
-        if request.coalesce == "strict":
-            own = own_place(origin)
-            return self._adopted.get(own, own)
-        label, _, parent = origin.host.partition(".")
-        shared = request.coalesce == "domain" and label and ("." in parent or parent == "localhost")
-        if not shared or parent[-1].isdigit():  # an address has no parent
-            return own_place(origin)
-        until = self._separate.get(own_place(origin))
-        if until is not None and _sio.clock() < until:
-            return own_place(origin)
-        return (origin.scheme, f"*.{parent}", origin.port)
+        return self._sharing.place(request.origin, request.coalesce)
 
     def separate(self, request: Request) -> bool:
         """Give the request's host connections of its own for a while; False if it has them already."""
-        own = own_place(request.origin)
-        if self.place(request) == own:
-            return False
-        self._separate[own] = self._judged[own] = _sio.clock() + self._options.http1_memory
-        self._adopted.pop(own, None)
-        return True
+        return self._sharing.separate(request.origin, request.coalesce)
+
+    def doubt(self, place: Place, request: Request, headers: Headers) -> Doubt | None:
+        """What to do about a 404 that may come of sharing alone; see `Sharing.doubt`."""
+        if request.coalesce == "strict":
+            place = self.place(request)  # where it went may have been found out on the way
+        if request.taken or not self._opened_for_another(place, request):
+            return None
+        return self._sharing.doubt(place, request.origin, request.coalesce, headers)
+
+    def _served(self, place: Place, request: Request) -> None:
+        """An answer came that only the host itself can have given."""
+        if not self._sharing.is_proven(place) and self._opened_for_another(place, request):
+            self._sharing.prove(place)
+
+    def _opened_for_another(self, place: Place, request: Request) -> bool:
+        route = self._routes.get((place, request.lane, self.proxy(request)))
+        return route is not None and route.origin != request.origin
 
     def proxy(self, request: Request) -> Proxy | None:
         """The proxy that the request goes through."""
@@ -171,46 +166,48 @@ class Pool:
         key = (place, request.lane, proxy)
         route = self._routes.get(key)
         if route is not None:
-            route.last_used = _sio.clock()
             return route
         origin = request.origin
-        with self._lock:
+        with self._ceiling.lock:
             route = self._routes.get(key)
             if route is None:
                 self._sweep()
                 context = self._ssl_context if origin.scheme == "https" else no_context
-                route = self._routes[key] = Route(origin, context, self._options, proxy)
-                if self._closed:
-                    route.close()
-            return route
+                route = self._routes[key] = Route(origin, context, self._options, self._ceiling, proxy)
+                self._ceiling.enter(route)
+        if self._closed:
+            route.close()
+        return route
 
     def _sweep(self) -> None:
         """Whoever needs a new route closes what others no longer need."""
+        self._sharing.forget()
         for key, route in list(self._routes.items()):
             if route.sweep():
                 self._past.add(route.counters)
                 del self._routes[key]
+                self._ceiling.leave(route)
 
-    def counters(self) -> Counters:
+    def counters(self, retries: int) -> Counters:
         """The sum over all routes."""
-        total = dataclasses.replace(self._past)
-        with self._lock:
+        total, waiting = Tally(), 0
+        with self._ceiling.lock:
+            total.add(self._past)
             for route in self._routes.values():
                 total.add(route.counters)
-        return total
+                waiting += len(route.line)
+        return total.snapshot(retries=retries, waiting=waiting)
 
     def _ssl_context(self) -> ssl.SSLContext:
         if self._context is None:
             self._context = self._options.make_context()
-        # Each time: httpcore, given the same context, sets its own.
-        self._context.set_alpn_protocols(["h2", "http/1.1"])
         return self._context
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
         """Close every connection; never waits."""
-        with self._lock:
+        with self._ceiling.lock:
             self._closed = True
             routes = list(self._routes.values())
         for route in routes:
@@ -218,7 +215,8 @@ class Pool:
 
     def abandon(self) -> None:
         """In a forked child: start anew. The parent's connections stay the parent's."""
-        routes, self._routes, self._lock = self._routes, {}, _sio.Lock()
+        routes, self._routes = self._routes, {}
+        self._ceiling = Ceiling(self._options.max_connections_total)
         for route in routes.values():
             route.abandon()
 
@@ -226,21 +224,5 @@ class Pool:
         return any(connection.usable for route in self._routes.values() for connection in route.connections)
 
 
-def own_place(origin: Origin) -> Place:
-    """The place of an origin that shares with nobody."""
-    return (origin.scheme, origin.host, origin.port)
-
-
 def no_context() -> None:
     """Without TLS."""
-
-
-_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    for pool in list(_pools):
-        pool.abandon()
-
-
-os.register_at_fork(after_in_child=_abandon_all)

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import logging
-import ssl
-from collections import OrderedDict
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from grotte._proto.http import Origin
+from grotte._proto.http2.codec import ASSUMED_MAX_CONCURRENT_STREAMS
 from grotte._proto.http2.select import make_codec
-from grotte._proto.options import Counters, TransportOptions, earliest
+from grotte._proto.options import Tally, TransportOptions, earliest
 from grotte._proto.proxy import Proxy
 from grotte._proto.transport_errors import (
     ConnectFailed,
@@ -21,52 +20,28 @@ from grotte._proto.transport_errors import (
     PoolTimeout,
 )
 from grotte._sync import _sio
+from grotte._sync.http2.ceiling import Ceiling
 from grotte._sync.http2.channel import Channel
 from grotte._sync.http2.connection import Connection
 from grotte._sync.http2.dial import NoHttp2, dial
 from grotte._sync.http2.response import late
-from grotte._sync.http2.stream import Party
+from grotte._sync.http2.seeker import Line, Prober, Seeker
+
+if TYPE_CHECKING:
+    import ssl
 
 logger = logging.getLogger("grotte.http2")
 
 #: After a failed attempt to open one more connection beside others, requests wait for slots for so long.
 DIAL_PAUSE = 1.0
-
-
-class Seeker(Party):
-    """Somebody who waits for a slot. Short calls may take the reserve, held streams may not."""
-
-    __slots__ = ("connection", "failure", "held", "number", "route")
-
-    def __init__(self, route: Route, *, held: bool, number: int) -> None:
-        super().__init__()
-        self.route = route
-        self.held = held
-        self.number = number
-        self.connection: Connection | None = None
-        self.failure: Exception | None = None
-
-    def ready(self) -> bool:
-        return self.connection is not None or self.failure is not None or self.route.wants_dial()
-
-
-class Prober(Party):
-    """Waits for the first sign of HTTP/2 on a new connection, or for its end."""
-
-    __slots__ = ("connection",)
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__()
-        self.connection = connection
-
-    def ready(self) -> bool:
-        return self.connection.settled or self.connection.closed
+#: How long a seeker reads one connection while there are others that nobody may be reading.
+TURN = 0.1
 
 
 class Route:
     """Fills one connection before it opens the next; hands free slots to whoever has waited longest.
 
-    One lock guards the route and all its connections, so that neither can wait for the other's.
+    The ceiling's lock guards the route and all its connections.
     """
 
     def __init__(
@@ -74,21 +49,22 @@ class Route:
         origin: Origin,
         context: Callable[[], ssl.SSLContext | None],
         options: TransportOptions,
+        ceiling: Ceiling,
         proxy: Proxy | None = None,
     ) -> None:
         self.origin = origin
         self._proxy = proxy
-        self.lock = _sio.Lock()
+        self._ceiling = ceiling
+        self.lock = ceiling.lock
+        #: Under that lock, like all else here.
+        self.line = Line()
         self.connections: list[Connection] = []
         self._context = context
         self._options = options
-        #: Under this route's lock, like all else here.
-        self.counters = Counters()
+        self.counters = Tally()
         self.last_used = _sio.clock()
-        self._short: OrderedDict[Seeker, None] = OrderedDict()
-        self._held: OrderedDict[Seeker, None] = OrderedDict()
-        self._numbers = itertools.count()
-        self._dialing = False
+        #: Connections that are being opened.
+        self._dialing = 0
         self._no_dial_before = 0.0
         #: HTTP/2 has been spoken here, so that a request may go out at once.
         self._known = False
@@ -108,18 +84,19 @@ class Route:
             DeadlineExceeded: the deadline or the pool's time limit passed.
             NoHttp2: the server speaks HTTP/1.1 only.
         """
-        if deadline is not None and _sio.clock() >= deadline:
+        now = self.last_used = _sio.clock()
+        if deadline is not None and now >= deadline:
             raise late(deadline, processed=False)
         with self.lock:
             if self._closed:
                 raise ConnectionLost("the transport is closed", processed=False)
-            connection = None if self._held or self._short else self._free(held)
+            connection = None if self.line else self._free(held)
             if connection is not None:
                 connection.reserved += 1
                 return connection
-            seeker = Seeker(self, held=held, number=next(self._numbers))
-            self._queue(seeker)[seeker] = None
-        limit = _sio.clock() + self._options.pool_timeout
+            seeker = Seeker(self.wants_dial, held=held)
+            self.line.join(seeker)
+        limit = now + self._options.pool_timeout
         try:
             with _sio.deadline_watch(earliest(deadline, limit)) as scope:
                 return self._seek(seeker, scope)
@@ -128,7 +105,10 @@ class Route:
                 self._leave(seeker)
         if deadline is not None and deadline <= limit:
             raise late(deadline, processed=False)
-        raise PoolTimeout(f"no connection to {self.origin} had room for {self._options.pool_timeout:g} s")
+        full = self._ceiling.is_reached()
+        limit_name = "max_connections_total" if full else "max_connections"
+        text = f"no connection to {self.origin} had room for {self._options.pool_timeout:g} s (limit: {limit_name})"
+        raise PoolTimeout(text)
 
     def give_back(self, connection: Connection) -> None:
         """Return a promised slot unused."""
@@ -140,21 +120,39 @@ class Route:
         while True:
             event = unread = None
             with self.lock:
+                several = not self.wants_dial() and self._look_around()
                 connection = self._outcome(seeker)
                 if connection is not None:
                     return connection
                 dials = self.wants_dial()
                 if dials:
-                    self._dialing = True
+                    self._dialing += 1
+                    self._ceiling.take(self)
                 else:
-                    unread = next((each for each in self.connections if each.unread), None)
+                    unread = next((each for each in self._ceiling.readable_for(self) if each.unread), None)
                     event = seeker.event = None if unread else _sio.Event()
             if dials:
                 self._dial(scope)
             elif unread is not None:
-                unread.read_for(seeker, scope)
+                self._read(unread, seeker, scope, several=several)
             elif event is not None and not event.wait(scope.step):
                 scope.expire()
+
+    def _look_around(self) -> bool:
+        """Take in what has come on connections that nobody reads, if there are several; whether there are."""
+        connections = tuple(self._ceiling.readable_for(self))
+        if len(connections) > 1:
+            for connection in connections:
+                connection.refresh()
+        return len(connections) > 1
+
+    def _read(self, connection: Connection, seeker: Seeker, scope: _sio.deadline_scope, *, several: bool) -> None:
+        """Read for others; not for long while a slot may just as well come from another connection."""
+        turn = _sio.clock() + TURN if several else None
+        with _sio.deadline_watch(earliest(scope.deadline, turn)) as step:
+            connection.read_for(seeker, step)
+        if step.expired and scope.deadline is not None and _sio.clock() >= scope.deadline:
+            scope.expire()
 
     def _outcome(self, seeker: Seeker) -> Connection | None:
         seeker.event = None
@@ -166,7 +164,7 @@ class Route:
     def _leave(self, seeker: Seeker) -> None:
         """A seeker goes: what it was given, or was woken for, goes to the next."""
         seeker.event = None
-        self._queue(seeker).pop(seeker, None)
+        self.line.leave(seeker)
         if seeker.connection is not None:
             seeker.connection.reserved -= 1
             seeker.connection = None
@@ -174,18 +172,28 @@ class Route:
         if any(connection.unread for connection in self.connections):
             self.baton_free()
 
-    # ── opening (one at a time) ─────────────────────────────────────────────────────────────────────────────────
+    # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def wants_dial(self) -> bool:
-        """Whether those who wait can only be served by one more connection. Lock held."""
-        if self._dialing or self._closed or not (self._short or self._held):
+        """Whether one more connection is to be opened now. Lock held."""
+        return self.lacks_connection() and self._ceiling.admits(self)
+
+    def lacks_connection(self) -> bool:
+        """Whether those who wait can only be served by one more connection. Lock held.
+
+        Where HTTP/2 is sure to be spoken, as many are opened at once as the line will need, by what a server may be
+        assumed to allow: one after another, each would cost those at the end several round trips.
+        """
+        if self._closed or len(self.line) <= self._dialing * ASSUMED_MAX_CONCURRENT_STREAMS:
             return False
         usable = [connection for connection in self.connections if connection.usable]
-        if not usable:
+        if not (usable or self._dialing):
             return True
-        if len(usable) >= self._options.max_connections or _sio.clock() < self._no_dial_before:
+        if self._dialing and not (self._known or self.origin.scheme == "https"):
             return False
-        short = bool(self._short)
+        if len(usable) + self._dialing >= self._options.max_connections or _sio.clock() < self._no_dial_before:
+            return False
+        short = self.line.short_waits()
         return all(each.settled and self._is_full(each, held=not short) for each in usable)
 
     def _is_full(self, connection: Connection, *, held: bool) -> bool:
@@ -204,8 +212,10 @@ class Route:
                 self._dial_failed(failure)
         finally:
             with self.lock:
-                self._dialing = False
-                if connection is not None:
+                self._dialing -= 1
+                if connection is None:
+                    self._ceiling.give_back(1)
+                else:
                     self.connections.append(connection)
                     if self._closed:
                         connection.retire()
@@ -214,17 +224,19 @@ class Route:
     def _dial_failed(self, failure: Exception) -> None:
         logger.debug("connect failed origin=%s: %s", self.origin, failure)
         self._options.tell("connect.failed", origin=self.origin, error=failure)
-        if any(connection.usable for connection in self.connections):
+        others = self._dialing > 1 and not isinstance(failure, NoHttp2)
+        if others or any(connection.usable for connection in self.connections):
             self._no_dial_before = _sio.clock() + DIAL_PAUSE
             return
-        for seeker in [*self._short, *self._held]:
+        for seeker in self.line:
             seeker.failure = copy_error(failure)
             seeker.wake()
 
     def _connect(self, scope: _sio.deadline_scope) -> Connection:
         limit = _sio.clock() + self._options.connect_timeout
         logger.debug("connect origin=%s", self.origin)
-        self._options.tell("connect.started", origin=self.origin, proxy=self._proxy)
+        via = None if self._proxy is None else str(self._proxy)  # which holds no password
+        self._options.tell("connect.started", origin=self.origin, proxy=via)
         with _sio.deadline_scope(earliest(scope.deadline, limit)) as step:
             channel = dial(self.origin, self._context(), step.step, self._proxy)
             return self._greet(channel, step)
@@ -274,52 +286,55 @@ class Route:
     # ── slots (lock held) ───────────────────────────────────────────────────────────────────────────────────────
 
     def _free(self, held: bool) -> Connection | None:
-        free = None
+        free = self._first_with_room(held)
+        if free is None:
+            for connection in tuple(self.connections):
+                connection.refresh()  # where nobody reads, streams may have ended
+            free = self._first_with_room(held)
         for connection in tuple(self.connections):
-            if free is None:
+            if connection is not free:
+                connection.rest()
+        return free
+
+    def _first_with_room(self, held: bool) -> Connection | None:
+        for connection in tuple(self.connections):
+            if connection.usable and self._room(connection, held) > 0:
                 connection.refresh()
                 if connection.usable and self._room(connection, held) > 0:
-                    free = connection
-            elif not connection.active:
-                connection.refresh()  # those that are not needed any more close in time
-        return free
+                    return connection
+        return None
 
     def _room(self, connection: Connection, held: bool) -> int:
         return connection.cap - connection.active - (self._reserve(connection) if held else 0)
 
     def changed(self) -> None:
         """Hand out what is free, in the order of arrival, and have more opened when that is needed."""
-        if not (self._short or self._held):
-            return
-        for connection in self.connections:
-            if connection.usable:
-                self._grant(connection)
-        if self.wants_dial():
-            next(iter(self._short or self._held)).wake()
+        if self.line:
+            for connection in self.connections:
+                if connection.usable:
+                    self._grant(connection)
+            if self.wants_dial():
+                self.line.first().wake()
+        self._ceiling.call()
 
     def freed(self, connection: Connection) -> None:
         """Hand out a slot that is free again."""
-        if self._short or self._held:
+        if self.line:
             self._grant(connection)
+        if self._ceiling.waiting:
+            self._ceiling.call()
 
     def _grant(self, connection: Connection) -> None:
         free, reserve = connection.cap - connection.active, self._reserve(connection)
         while free > 0:
-            seeker = self._oldest() if free > reserve else next(iter(self._short), None)
+            seeker = self.line.oldest() if free > reserve else self.line.first_short()
             if seeker is None:
                 return
-            self._queue(seeker).pop(seeker)
+            self.line.leave(seeker)
             free -= 1
             connection.reserved += 1
             seeker.connection = connection
             seeker.wake()
-
-    def _oldest(self) -> Seeker | None:
-        heads = [next(iter(queue)) for queue in (self._short, self._held) if queue]
-        return min(heads, key=lambda seeker: seeker.number) if len(heads) > 1 else next(iter(heads), None)
-
-    def _queue(self, seeker: Seeker) -> OrderedDict[Seeker, None]:
-        return self._held if seeker.held else self._short
 
     def calm(self, cap: int) -> None:
         """Begin the next connection with this cap."""
@@ -329,31 +344,29 @@ class Route:
         """Forget connections that have closed."""
         if any(connection.closed and connection.silent for connection in self.connections):
             self._known = False  # whoever answers there now may speak something else
+        before = len(self.connections)
         self.connections = [connection for connection in self.connections if not connection.closed]
+        self._ceiling.give_back(before - len(self.connections))
         self.changed()
 
     def baton_free(self) -> None:
-        """Have one of those who wait here read the connection that nobody reads."""
-        for queue in (self._short, self._held):
-            for seeker in queue:
-                if seeker.event is not None and not seeker.event.is_set():
-                    seeker.wake()
-                    return
+        """Have one of those who wait for a slot read the connection that nobody reads."""
+        if not self.line.wake_parked():
+            self._ceiling.baton_free()
 
     def sweep(self) -> bool:
         """Close connections that have been idle for too long; True when nothing is left and nobody came lately."""
-        with self.lock:
-            for connection in tuple(self.connections):
-                if not connection.active:
-                    connection.refresh()
-            busy = self.connections or self._short or self._held or self._dialing
-            return not busy and _sio.clock() - self.last_used > self._options.idle_timeout
+        for connection in tuple(self.connections):
+            if not connection.active:
+                connection.refresh()
+        busy = self.connections or self.line or self._dialing
+        return not busy and _sio.clock() - self.last_used > self._options.idle_timeout
 
     def close(self) -> None:
         """Close all connections and turn away those who wait."""
         with self.lock:
             self._closed = True
-            for seeker in [*self._short, *self._held]:
+            for seeker in self.line:
                 seeker.failure = ConnectionLost("the transport is closed", processed=False)
                 seeker.wake()
             for connection in tuple(self.connections):

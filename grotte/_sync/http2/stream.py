@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from grotte._proto.http2.codec import Header
@@ -22,60 +22,47 @@ class Party:
     `ready` says whether the wait is over; whoever changes that calls `wake`, with the lock held.
     """
 
-    __slots__ = ("event", "reading")
-
-    def __init__(self) -> None:
-        self.event: _sio.Event | None = None
-        self.reading: Baton | None = None
+    event: _sio.Event | None = None
+    reading: Baton | None = None
 
     def ready(self) -> bool:
         raise NotImplementedError
 
     def wake(self) -> None:
         """Let the wait look at `ready` again."""
-        if self.event is not None:
-            self.event.set()
-        elif self.reading is not None:
-            self.reading.interrupt()
+        event, reading = self.event, self.reading
+        if event is not None:
+            event.set()
+        elif reading is not None:
+            reading.interrupt()
 
 
 class Stream(Party):
     """One exchange. Its connection writes it, under the connection's lock; one task or thread waits for it."""
 
-    __slots__ = (
-        "chunks",
-        "connection",
-        "eager",
-        "ended",
-        "error",
-        "goal",
-        "headers",
-        "id",
-        "open",
-        "sent_end",
-        "start",
-        "status",
-        "window_blocked",
-    )
+    # Defaults of the class cost nothing for each stream.
+    id = 0
+    #: Position in all that the connection ever queued where this stream's HEADERS begin.
+    start = 0
+    status = 0
+    headers: Sequence[Header] = ()
+    #: The peer has said all; we have said all; the codec still knows the stream.
+    ended = False
+    sent_end = False
+    #: Bytes of the body that left with the HEADERS.
+    sent = 0
+    open = True
+    error: TransportError | None = None
+    #: The send window is used up.
+    window_blocked = False
+    #: Until when it is parked; the reader looks at the clock for it.
+    deadline: float | None = None
 
     def __init__(self, connection: Connection, *, eager: bool) -> None:
-        super().__init__()
         self.connection = connection
-        self.id = 0
-        #: Position in all that the connection ever queued where this stream's HEADERS begin.
-        self.start = 0
         #: Body bytes count as consumed when they arrive: the caller wants the whole answer.
         self.eager = eager
-        self.status = 0
-        self.headers: list[Header] = []
         self.chunks: deque[tuple[bytes, int]] = deque()
-        #: The peer has said all; we have said all; the codec still knows the stream.
-        self.ended = False
-        self.sent_end = False
-        self.open = True
-        self.error: TransportError | None = None
-        #: The send window is used up.
-        self.window_blocked = False
         self.goal: Callable[[], bool] = self.is_complete
 
     def ready(self) -> bool:

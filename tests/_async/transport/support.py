@@ -46,6 +46,5 @@ async def assert_at_rest(transport: AsyncTransport) -> None:
         assert connection._heir is None
         assert connection._reader is None
     for route in transport._pool._routes.values():
-        assert not route._short
-        assert not route._held
+        assert not route.line
     assert transport.counters.streams_open == 0

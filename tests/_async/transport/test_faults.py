@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from grotte._core import _aio
+from grotte._core.http2.response import AsyncExchange, request_headers
 from grotte._core.transport import AsyncTransport, Origin, Request, TransportOptions
 from grotte._proto.transport_errors import (
     ConnectFailed,
@@ -120,6 +121,23 @@ async def test_the_cap_falls_below_what_is_under_way(
     for _ in range(3):
         assert await answer(transport, get(origin)) == b"hello"
     assert transport.counters.retries == 0
+    await assert_at_rest(transport)
+
+
+async def test_the_cap_falls_between_the_promise_of_a_slot_and_its_use(
+    transport: AsyncTransport, origin: Origin, server: Http2Server
+) -> None:
+    assert await answer(transport, get(origin)) == b"hello"
+    (route,) = transport._pool._routes.values()
+    promised = await route.acquire(soon(), held=False)
+    async with transport.stream(get(origin, "/hold"), deadline=soon()) as held:
+        assert await anext(aiter(held)) == b"held"
+        assert await answer(transport, get(origin, "/cap/1")) == b"hello"
+        late = get(origin)
+        with pytest.raises(ConnectionLost) as caught:
+            AsyncExchange(late, request_headers(late), transport.options).open(promised, eager=True)
+        assert not caught.value.processed
+    assert await answer(transport, get(origin)) == b"hello"
     await assert_at_rest(transport)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import pytest
+
 from grotte._core import _aio
 from grotte._core.transport import AsyncTransport, Origin, Request, TransportOptions
 from tests._async.transport.support import answer, assert_at_rest, connections, get, post, soon
@@ -14,10 +16,12 @@ from tests.servers.fast_server import FastServer
 WORKERS = 200
 
 
-async def test_calls_are_answered_beside_two_thousand_held_streams() -> None:
+@pytest.mark.parametrize(("cap", "expected"), [(1000, 3), (100, 25)])
+async def test_calls_are_answered_beside_two_thousand_held_streams(cap: int, expected: int) -> None:
+    """With the defaults: each connection is filled, but for its reserve, before the next one is opened."""
     answers = 0
     held = 0
-    with FastServer(cap=1000) as server:
+    with FastServer(cap=cap) as server:
         origin = Origin("http", "127.0.0.1", server.port)
         async with AsyncTransport() as transport:
             async with AsyncExitStack() as stack:
@@ -49,7 +53,7 @@ async def test_calls_are_answered_beside_two_thousand_held_streams() -> None:
                 assert transport.counters.streams_open == 2000
             await assert_at_rest(transport)
     assert answers == 1000
-    assert len(server.connections) == 3
+    assert len(server.connections) == expected
     assert server.answered == 2000 + 50 + 1000
 
 

@@ -71,7 +71,7 @@ async def test_slots_go_to_whoever_waited_longest(codec: str) -> None:
                     (route,) = transport._pool._routes.values()
                     for number in range(10):
                         nursery.start_soon(one, number)
-                        while len(route._short) <= number:
+                        while len(route.line) <= number:
                             await _aio.sleep(0.001)
             assert [seen.path for seen in server.seen[1:]] == [f"/x{number}" for number in range(10)]
             assert sorted(order) == list(range(10))

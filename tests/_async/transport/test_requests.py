@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from grotte._core import _aio
 from grotte._core.http2.response import AsyncHttp2Response
 from grotte._core.transport import AsyncTransport, Origin, Request, TransportOptions, split_url
+from grotte._proto.options import Counters
 from grotte._proto.transport_errors import ConnectFailed, DeadlineExceeded
 from grotte.errors import InvalidArgumentException
 from tests._async.transport.support import PATIENCE, answer, assert_at_rest, connections, get, post, soon
@@ -218,15 +220,45 @@ async def test_what_cannot_travel_in_a_header_is_refused(
     assert server.seen == []
 
 
-async def test_counters(transport: AsyncTransport, origin: Origin) -> None:
-    await answer(transport, post(origin, "/count", bytes(1000)))
-    counters = transport.counters
-    assert (counters.connections_opened, counters.connections_open) == (1, 1)
-    assert (counters.streams_opened, counters.streams_open, counters.retries) == (1, 0, 0)
-    assert counters.bytes_sent > 1000
-    assert counters.bytes_received > 20
-    await transport.aclose()
-    assert transport.counters.connections_open == 0
+async def test_counters(codec: str) -> None:
+    """What the transport counts is what the server saw."""
+    with Http2Server(taps=True) as server:
+        origin = Origin("http", "127.0.0.1", server.port)
+        async with AsyncTransport(TransportOptions(codec=codec)) as transport:
+            assert transport.counters == Counters()
+            await answer(transport, post(origin, "/count", bytes(100_000)))
+            await answer(transport, get(origin, "/bytes/100000"))
+            assert await answer(transport, get(origin, "/refuse-once")) == b"hello"
+            async with transport.stream(get(origin, "/hold"), deadline=soon()) as response:
+                assert await anext(aiter(response)) == b"held"
+                during = transport.counters
+                assert await answer(transport, Request("GET", origin, "/", lane="bulk")) == b"hello"
+            await assert_at_rest(transport)
+            await agree(transport, server)
+            after = transport.counters
+        assert (during.connections_opened, during.connections_open) == (1, 1)
+        assert (during.streams_opened, during.streams_open, during.retries, during.waiting) == (5, 1, 1, 0)
+        assert (after.connections_opened, after.connections_open) == (2, 2) == (len(server.connections), 2)
+        assert (after.streams_opened, after.streams_open) == (6, 0) == (len(server.seen), 0)
+        assert transport.counters.connections_open == 0
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            after.retries = 0  # type: ignore[misc]
+        assert server.violations == []
+
+
+async def agree(transport: AsyncTransport, server: Http2Server) -> None:
+    """Until the server has seen, and the client read, what is under way."""
+    patience = soon(5)
+    while True:
+        counters, heard, said = transport.counters, server.traffic("heard"), server.traffic("said")
+        ours = (counters.frames_sent, counters.bytes_sent), (counters.frames_received, counters.bytes_received)
+        if ours == (heard, said) or _aio.clock() > patience:
+            break
+        for connection in connections(transport):
+            with connection.lock:
+                connection.refresh()
+        await _aio.sleep(0.001)
+    assert ours == (heard, said)
 
 
 async def test_a_closed_transport_says_so(transport: AsyncTransport, origin: Origin) -> None:

@@ -15,6 +15,7 @@ from grotte._proto.transport_errors import (
     TransportError,
 )
 from grotte._sync import _sio
+from grotte._sync.http2.response import Exchange, request_headers
 from grotte._sync.transport import Origin, Request, Transport, TransportOptions
 from tests._sync.transport.support import answer, assert_at_rest, connections, get, post, soon
 from tests.servers.http2_server import Http2Server
@@ -115,6 +116,23 @@ def test_the_cap_falls_below_what_is_under_way(transport: Transport, origin: Ori
     for _ in range(3):
         assert answer(transport, get(origin)) == b"hello"
     assert transport.counters.retries == 0
+    assert_at_rest(transport)
+
+
+def test_the_cap_falls_between_the_promise_of_a_slot_and_its_use(
+    transport: Transport, origin: Origin, server: Http2Server
+) -> None:
+    assert answer(transport, get(origin)) == b"hello"
+    (route,) = transport._pool._routes.values()
+    promised = route.acquire(soon(), held=False)
+    with transport.stream(get(origin, "/hold"), deadline=soon()) as held:
+        assert next(iter(held)) == b"held"
+        assert answer(transport, get(origin, "/cap/1")) == b"hello"
+        late = get(origin)
+        with pytest.raises(ConnectionLost) as caught:
+            Exchange(late, request_headers(late), transport.options).open(promised, eager=True)
+        assert not caught.value.processed
+    assert answer(transport, get(origin)) == b"hello"
     assert_at_rest(transport)
 
 

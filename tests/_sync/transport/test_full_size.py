@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import pytest
+
 from grotte._sync import _sio
 from grotte._sync.transport import Origin, Request, Transport, TransportOptions
 from tests._sync.transport.support import answer, assert_at_rest, connections, get, post, soon
@@ -15,10 +17,12 @@ from tests.servers.fast_server import FastServer
 WORKERS = 200
 
 
-def test_calls_are_answered_beside_two_thousand_held_streams() -> None:
+@pytest.mark.parametrize(("cap", "expected"), [(1000, 3), (100, 25)])
+def test_calls_are_answered_beside_two_thousand_held_streams(cap: int, expected: int) -> None:
+    """With the defaults: each connection is filled, but for its reserve, before the next one is opened."""
     answers = 0
     held = 0
-    with FastServer(cap=1000) as server:
+    with FastServer(cap=cap) as server:
         origin = Origin("http", "127.0.0.1", server.port)
         with Transport() as transport:
             with ExitStack() as stack:
@@ -50,7 +54,7 @@ def test_calls_are_answered_beside_two_thousand_held_streams() -> None:
                 assert transport.counters.streams_open == 2000
             assert_at_rest(transport)
     assert answers == 1000
-    assert len(server.connections) == 3
+    assert len(server.connections) == expected
     assert server.answered == 2000 + 50 + 1000
 
 

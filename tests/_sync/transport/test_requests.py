@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from grotte._proto.options import Counters
 from grotte._proto.transport_errors import ConnectFailed, DeadlineExceeded
 from grotte._sync import _sio
 from grotte._sync.http2.response import Http2Response
@@ -211,15 +213,45 @@ def test_what_cannot_travel_in_a_header_is_refused(
     assert server.seen == []
 
 
-def test_counters(transport: Transport, origin: Origin) -> None:
-    answer(transport, post(origin, "/count", bytes(1000)))
-    counters = transport.counters
-    assert (counters.connections_opened, counters.connections_open) == (1, 1)
-    assert (counters.streams_opened, counters.streams_open, counters.retries) == (1, 0, 0)
-    assert counters.bytes_sent > 1000
-    assert counters.bytes_received > 20
-    transport.close()
-    assert transport.counters.connections_open == 0
+def test_counters(codec: str) -> None:
+    """What the transport counts is what the server saw."""
+    with Http2Server(taps=True) as server:
+        origin = Origin("http", "127.0.0.1", server.port)
+        with Transport(TransportOptions(codec=codec)) as transport:
+            assert transport.counters == Counters()
+            answer(transport, post(origin, "/count", bytes(100_000)))
+            answer(transport, get(origin, "/bytes/100000"))
+            assert answer(transport, get(origin, "/refuse-once")) == b"hello"
+            with transport.stream(get(origin, "/hold"), deadline=soon()) as response:
+                assert next(iter(response)) == b"held"
+                during = transport.counters
+                assert answer(transport, Request("GET", origin, "/", lane="bulk")) == b"hello"
+            assert_at_rest(transport)
+            agree(transport, server)
+            after = transport.counters
+        assert (during.connections_opened, during.connections_open) == (1, 1)
+        assert (during.streams_opened, during.streams_open, during.retries, during.waiting) == (5, 1, 1, 0)
+        assert (after.connections_opened, after.connections_open) == (2, 2) == (len(server.connections), 2)
+        assert (after.streams_opened, after.streams_open) == (6, 0) == (len(server.seen), 0)
+        assert transport.counters.connections_open == 0
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            after.retries = 0  # type: ignore[misc]
+        assert server.violations == []
+
+
+def agree(transport: Transport, server: Http2Server) -> None:
+    """Until the server has seen, and the client read, what is under way."""
+    patience = soon(5)
+    while True:
+        counters, heard, said = transport.counters, server.traffic("heard"), server.traffic("said")
+        ours = (counters.frames_sent, counters.bytes_sent), (counters.frames_received, counters.bytes_received)
+        if ours == (heard, said) or _sio.clock() > patience:
+            break
+        for connection in connections(transport):
+            with connection.lock:
+                connection.refresh()
+        _sio.sleep(0.001)
+    assert ours == (heard, said)
 
 
 def test_a_closed_transport_says_so(transport: Transport, origin: Origin) -> None:

@@ -38,10 +38,10 @@ class Decoder:
         self._table_limit = MAX_TABLE_SIZE
         self._strings: dict[bytes, bytes] = {}
         #: Blocks that mean the same whatever the table holds: some servers spell out every field of every response.
-        self._blocks: dict[bytes, tuple[list[Header], list[_Entry]]] = {}
+        self._blocks: dict[bytes, tuple[list[Header], list[_Entry], int]] = {}
 
     def decode(self, block: bytes) -> list[Header]:
-        """Decode one header block.
+        """Decode one header block; nobody may change the list, which may be that of an equal block before.
 
         Raises:
             ProtocolError: the block is malformed, or the list is larger than allowed; the limit is checked field by
@@ -49,10 +49,9 @@ class Decoder:
         """
         known = self._blocks.get(block)
         if known is not None:
-            headers, entries = known
-            for entry in entries:
-                self._insert(entry)
-            return headers.copy()
+            headers, entries, size = known
+            self._insert_all(entries, size)
+            return headers
         try:
             return self._decode(block)
         except IndexError:
@@ -96,7 +95,7 @@ class Decoder:
         if timeless:
             if len(self._blocks) >= _REMEMBERED_BLOCKS:
                 self._blocks.clear()
-            self._blocks[block] = headers.copy(), entries
+            self._blocks[block] = headers, entries, sum(size for _, size in entries)
         return headers
 
     def _lookup(self, index: int) -> _Entry:
@@ -152,6 +151,17 @@ class Decoder:
         if entry[1] <= self._table_limit:
             self._table.append(entry)
             self._table_size += entry[1]
+
+    def _insert_all(self, entries: list[_Entry], size: int) -> None:
+        """Insert entries that together count `size`."""
+        if size > self._table_limit:
+            for entry in entries:
+                self._insert(entry)
+            return
+        if self._table_size + size > self._table_limit:
+            self._evict(self._table_limit - size)
+        self._table += entries
+        self._table_size += size
 
     def _resize(self, block: bytes, position: int) -> int:
         limit, position = integers.decode(block, position, 0x1F)
