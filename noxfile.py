@@ -18,6 +18,14 @@ SYSTEM_COMMANDS = {"bwrap": "bubblewrap", "newuidmap": "uidmap"}
 WANTED_COMMANDS = {"pasta": "passt"}
 #: What the tests ask of it besides.
 TEST_COMMANDS = {"ip": "iproute2", "openssl": "openssl", "pkill": "procps"}
+#: What tests of images need: without these they are skipped; other distributions do not have all of them.
+IMAGE_COMMANDS = {
+    "busybox": "busybox-static",
+    "docker-registry": "docker-registry",
+    "musl-gcc": "musl-tools",
+    "skopeo": "skopeo",
+    "zstd": "zstd",
+}
 INSTALLERS = {
     "apt-get": ["apt-get", "install", "--yes", "--no-install-recommends"],
     "dnf": ["dnf", "install", "--assumeyes"],
@@ -38,7 +46,7 @@ PACKAGE_NAMES = {
 def prepare_system(session: nox.Session, *, for_tests: bool = False) -> None:
     """Install what the engine needs of the system, or say which one line does it."""
     required = missing(SYSTEM_COMMANDS | (TEST_COMMANDS if for_tests else {}))
-    wanted = missing(WANTED_COMMANDS)
+    wanted = missing(WANTED_COMMANDS | (IMAGE_COMMANDS if for_tests else {}))
     if not (required or wanted):
         return
     installer = next((name for name in INSTALLERS if shutil.which(name)), "")
@@ -51,7 +59,8 @@ def prepare_system(session: nox.Session, *, for_tests: bool = False) -> None:
         session.error(f"the engine needs {' and '.join(required)}; run this one line, then this again:\n  sudo {line}")
     else:
         session.warn(
-            f"without {' and '.join(wanted)} sandboxes have no internet access: sudo {' '.join(command + wanted)}"
+            f"without {' and '.join(wanted)} not everything works, and not all is tested:"
+            f" sudo {' '.join(command + wanted)}"
         )
 
 
@@ -131,10 +140,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def generate(session: nox.Session) -> None:
-    """Write the sync trees anew from the async ones."""
-    session.install("--quiet", "pip>=25.1")
-    session.install("--quiet", "--group", "lint")
+    """Write the sync trees anew from the async ones, and the API reference from the docstrings."""
+    install(session, "lint")
     session.run("python", "tools/unasync.py")
+    session.run("python", "tools/reference.py")
 
 
 @nox.session
@@ -147,5 +156,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Check that every link and every file that the documentation names exists."""
+    """Check that every link and every file that the documentation names exists, and that the API reference is new."""
+    install(session)
     session.run("python", "tools/check_docs.py")
+    session.run("python", "tools/reference.py", "--check")

@@ -9,37 +9,38 @@ S = TypeVar("S")
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
-class DualMethod(Generic[S, P, Q, R]):
+class DualMethod(Generic[S, P, R, Q, T]):
     """A descriptor of two functions; type checkers see the signature of the one that is meant."""
 
     def __init__(
-        self, on_instance: Callable[Concatenate[S, P], R], on_class: Callable[Concatenate[type[S], Q], R]
+        self, on_instance: Callable[Concatenate[S, P], R], on_class: Callable[Concatenate[type[S], Q], T]
     ) -> None:
         self.__doc__ = on_instance.__doc__
         self.__name__ = on_instance.__name__
-        self._on_instance = on_instance
-        self._on_class = on_class
+        self.on_instance = on_instance
+        self.on_class = on_class
 
     @overload
-    def __get__(self, instance: None, owner: type[S]) -> Callable[Q, R]: ...
+    def __get__(self, instance: None, owner: type[S]) -> Callable[Q, T]: ...
     @overload
     def __get__(self, instance: S, owner: type[S]) -> Callable[P, R]: ...
-    def __get__(self, instance: S | None, owner: type[S]) -> Callable[P, R] | Callable[Q, R]:
+    def __get__(self, instance: S | None, owner: type[S]) -> Callable[P, R] | Callable[Q, T]:
         # functions are descriptors themselves, which their type does not say
         if instance is None:
-            return cast("Callable[Q, R]", self._on_class.__get__(owner))
-        return cast("Callable[P, R]", self._on_instance.__get__(instance))
+            return cast("Callable[Q, T]", self.on_class.__get__(owner))
+        return cast("Callable[P, R]", self.on_instance.__get__(instance))
 
 
 def also_on_class(
-    on_class: Callable[Concatenate[type[S], Q], R],
-) -> Callable[[Callable[Concatenate[S, P], R]], DualMethod[S, P, Q, R]]:
-    """Decorate the method of instances with the class method that does the same for an id."""
+    on_class: Callable[Concatenate[type[S], Q], T],
+) -> Callable[[Callable[Concatenate[S, P], R]], DualMethod[S, P, R, Q, T]]:
+    """Decorate the method of instances with the class method of the same name, which mostly does the same for an id."""
 
-    def decorate(on_instance: Callable[Concatenate[S, P], R]) -> DualMethod[S, P, Q, R]:
-        plain: Callable[Concatenate[type[S], Q], R] = getattr(on_class, "__func__", on_class)
+    def decorate(on_instance: Callable[Concatenate[S, P], R]) -> DualMethod[S, P, R, Q, T]:
+        plain: Callable[Concatenate[type[S], Q], T] = getattr(on_class, "__func__", on_class)
         # `help(Sandbox.kill)` shows the public name and text
         plain.__name__, plain.__doc__ = on_instance.__name__, plain.__doc__ or on_instance.__doc__
         return DualMethod(on_instance, plain)
@@ -60,6 +61,7 @@ def accepts_old_names(**old_to_new: str) -> Callable[[Callable[P, R]], Callable[
             return function(*args, **kwargs)
 
         renamed.__wrapped__ = function  # type: ignore[attr-defined]  # what inspect and help() look at
+        function.former_names = old_to_new  # type: ignore[attr-defined]  # for whoever looks at the whole surface
         renamed.__name__, renamed.__doc__ = function.__name__, function.__doc__
         return renamed
 

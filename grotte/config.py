@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypedDict, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 from grotte._proto import arguments
@@ -31,6 +31,7 @@ DEFAULT_REQUEST_TIMEOUT = 60.0
 #: Where the agent inside every sandbox listens.
 ENVD_PORT = 49983
 DEBUG_API_URL = "http://localhost:3000"
+DEBUG_VOLUME_URL = "http://localhost:8080"
 LOCAL = "local"
 #: What the `engine` extra brings.
 ENGINE_MODULES = ("granian", "h11", "python_multipart", "wsproto")
@@ -79,6 +80,9 @@ class ConnectionConfig:
         headers: Additional headers of every request.
         debug: Whether there is no control plane and one agent on localhost.
         proxy: The URL of a proxy for all requests; never part of the representation.
+        transports: Whose connections are used: those of a `Grotte` or `AsyncGrotte` object; None: those that all who
+            have none share.
+        volume_api_url: Where the files of volumes are; None: at the control plane.
     """
 
     api_url: str
@@ -89,6 +93,8 @@ class ConnectionConfig:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     debug: bool = False
     proxy: str | None = field(default=None, repr=False)
+    transports: object | None = field(default=None, repr=False, compare=False)
+    volume_api_url: str | None = None
 
     @classmethod
     def resolve(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ApiParams]) -> Self:
@@ -125,6 +131,7 @@ class ConnectionConfig:
             headers=MappingProxyType(arguments.headers(options.get("headers"))),
             debug=debug,
             proxy=_proxy(options),
+            volume_api_url=found.volume_api_url(),
         )
 
     def override(self, **options: Unpack[ApiParams]) -> Self:
@@ -154,6 +161,7 @@ class ConnectionConfig:
             sandbox_url=arguments.url(sandbox_url, "sandbox_url") if sandbox_url else self.sandbox_url,
             debug=self.debug if debug is None else debug,
             proxy=_proxy(options) or self.proxy,
+            volume_api_url=None if options.get("domain") or options.get("api_url") else self.volume_api_url,
         )
 
     @property
@@ -213,6 +221,90 @@ class ConnectionConfig:
         if explicit or self.debug or (signed and (at_hand or scheme == "http")) or (at_hand and scheme == "https"):
             return self.envd_url(sandbox_id, domain)
         return f"{scheme}://{self.sandbox_host(sandbox_id, domain, ENVD_PORT)}"
+
+
+class VolumeApiParams(ApiParams, total=False):
+    """What calls on the files of a volume accept: as all calls, and a token.
+
+    Attributes:
+        token: What the files are reached with. Default: the volume's own, else ``GROTTE_ACCESS_TOKEN``.
+        api_url: Where the files are. Default: ``GROTTE_VOLUME_API_URL``, else where the volume's domain is.
+    """
+
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeConnectionConfig:
+    """Where the files of a volume are, and how to talk to them; immutable.
+
+    Attributes:
+        api_url: The base URL.
+        token: What they are reached with; never part of the representation.
+        connection: What else is configured: time limits, headers, proxy.
+        coalesce: Whether the URL is one of those that lie behind one gateway.
+    """
+
+    api_url: str
+    token: str | None = field(repr=False)
+    connection: ConnectionConfig
+    coalesce: bool = False
+
+    @classmethod
+    def of(cls, config: ConnectionConfig, token: str | None, domain: str | None, options: VolumeApiParams) -> Self:
+        """For one call on a volume.
+
+        Args:
+            config: What the volume was made or found with.
+            token: Its own token.
+            domain: Its own domain, if it has one.
+            options: The arguments of the call.
+        """
+        given = options.get("token")
+        token = arguments.secret(given, "token") if given is not None else token
+        url, place = options.get("api_url"), options.get("domain")
+        rest = cast("ApiParams", {key: value for key, value in options.items() if key not in ("token", "api_url")})
+        connection = config.override(**rest)
+        if place is None and domain is not None:
+            connection = replace(connection, domain=arguments.domain(domain), api_url=f"https://api.{domain}")
+        default = DEBUG_VOLUME_URL if connection.debug else connection.volume_api_url or connection.api_url
+        return cls(
+            api_url=default if url is None else arguments.url(url, "api_url"),
+            token=token or os.environ.get("GROTTE_ACCESS_TOKEN") or None,
+            connection=connection,
+            coalesce=url is None and default == f"https://api.{connection.domain}",
+        )
+
+    def timeout(self, request_timeout: float | None = None) -> float | None:
+        """The time limit of one request in seconds; None for none."""
+        return self.connection.timeout(request_timeout)
+
+
+class TimeLimits(Protocol):
+    """What knows how long a request may take."""
+
+    def timeout(self, request_timeout: float | None = None) -> float | None:
+        """The time limit of one request in seconds: the call's own, else the configured one; None for none."""
+
+
+class Bound:
+    """What a `Grotte` or `AsyncGrotte` object has a copy of: a class whose calls without a handle are its own."""
+
+    _account: ClassVar[ConnectionConfig | None] = None
+
+    @classmethod
+    def _configured(cls, options: ApiParams) -> ConnectionConfig:
+        """Where a call on the class goes: where its client says, else where arguments and environment say."""
+        return ConnectionConfig.resolve(**options) if cls._account is None else cls._account.override(**options)
+
+
+B = TypeVar("B", bound=Bound)
+
+
+def bound(kind: type[B], config: ConnectionConfig) -> type[B]:
+    """The same class for one client."""
+    names = {"_account": config, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return cast("type[B]", type(kind.__name__, (kind,), names))
 
 
 NO_KEY = (
@@ -297,6 +389,11 @@ class _Sources:
         """Whether the arguments name a place, so that the URLs of the environment are those of another one."""
         places = ("domain", "api_url") if name == "sandbox_url" else ("domain",)
         return name in ("api_url", "sandbox_url") and any(self._options.get(place) for place in places)
+
+    def volume_api_url(self) -> str | None:
+        url = self._environ.get("GROTTE_VOLUME_API_URL")
+        elsewhere = self._elsewhere("sandbox_url")
+        return arguments.url(url, "GROTTE_VOLUME_API_URL") if url and not elsewhere else None
 
     def debug(self) -> bool:
         value = self._options.get("debug")

@@ -17,8 +17,10 @@ class GrotteException(Exception):
         request: The request that failed, as ``"POST /sandboxes"``; never with a query that carries a secret.
         status_code: The HTTP status of the answer, if there was an answer.
         server_message: What the server said, word for word.
+        retry_after: How long the server wants to be left alone, in seconds, if it said so.
     """
 
+    retry_after: float | None = None
     status_code: int | None = None
     sandbox_id: str | None = None
     request: str | None = None
@@ -61,12 +63,28 @@ class SandboxUnreachableException(TimeoutException):
     """The connection to the sandbox failed or broke; the sandbox itself may well be running."""
 
 
+class SandboxHostUnreachableException(SandboxUnreachableException):
+    """No connection could be made to where the sandbox runs: its server or engine is down, or the address is wrong."""
+
+
 class ApiUnreachableException(SandboxException):
     """The connection to the control plane failed or broke."""
 
 
 class InvalidArgumentException(SandboxException):
     """An argument is wrong: nothing was sent, or the server refused it."""
+
+
+class DockerfileSyntaxError(InvalidArgumentException):
+    """A Dockerfile says something that templates do not know.
+
+    Attributes:
+        line: In which line, from 1; None if it lacks something.
+    """
+
+    def __init__(self, *args: object, line: int | None = None) -> None:
+        super().__init__(*args)
+        self.line = line
 
 
 class NotEnoughSpaceException(SandboxException):
@@ -123,11 +141,12 @@ class CommandExitException(SandboxException, CommandResult):
         sandbox_id: str | None = None,
         stdout_dropped: int = 0,
         stderr_dropped: int = 0,
+        output_missing: bool = False,
     ) -> None:
         # the arguments are kept as `args`, so that the exception survives pickling
-        dropped = (stdout_dropped, stderr_dropped)
-        super().__init__(stderr, stdout, exit_code, error, sandbox_id, *dropped, sandbox_id=sandbox_id)
-        CommandResult.__init__(self, stderr, stdout, exit_code, error, *dropped)
+        lost = (stdout_dropped, stderr_dropped, output_missing)
+        super().__init__(stderr, stdout, exit_code, error, sandbox_id, *lost, sandbox_id=sandbox_id)
+        CommandResult.__init__(self, stderr, stdout, exit_code, error, *lost)
 
     # an exception is equal to itself alone, whatever the dataclass would say
     __eq__ = object.__eq__
@@ -147,8 +166,41 @@ class ServiceBusyException(GrotteException):
     status_code = 503
 
 
+class ClientClosedException(GrotteException):
+    """The client that the call belongs to was closed; nothing was sent."""
+
+
 class EngineUnavailableException(GrotteException):
     """The engine on this machine cannot start; the message says why and what to do about it."""
+
+
+class DoNotRetryException(GrotteException):
+    """Raised by a function that a fleet runs: whatever it came from, the item is not tried again.
+
+    Example:
+        ```python
+        try:
+            sandbox.commands.run("./submit-the-answer")
+        except SandboxNotRunningException as failure:
+            raise DoNotRetryException("it may have been submitted") from failure
+        ```
+    """
+
+
+class FleetClosedException(GrotteException):
+    """The fleet's block has ended, or is about to: it gives no sandboxes any more."""
+
+
+class SandboxesLeftException(GrotteException):
+    """A fleet could not kill all its sandboxes; they end with their time.
+
+    Attributes:
+        sandbox_ids: Those that may still run.
+    """
+
+    def __init__(self, *args: object, sandbox_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(*args)
+        self.sandbox_ids = sandbox_ids
 
 
 class GitAuthException(AuthenticationException):
@@ -160,7 +212,13 @@ class GitUpstreamException(SandboxException):
 
 
 class BuildException(GrotteException):
-    """A template build failed."""
+    """A template build failed.
+
+    Attributes:
+        step: Which step of the template failed: its number from 1, `base` or `finalize`; None if no step did.
+    """
+
+    step: str | None = None
 
 
 class FileUploadException(BuildException):
@@ -177,3 +235,11 @@ class VolumeNotFoundException(NotFoundException):
 
 class VolumePathNotFoundException(NotFoundException):
     """A file or directory does not exist in the volume."""
+
+
+class SecretException(GrotteException):
+    """A call on a secret failed; for programs that name it: no call of this package is about secrets."""
+
+
+class SecretNotFoundException(SecretException):
+    """There is no such secret."""

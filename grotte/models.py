@@ -11,7 +11,10 @@ Username: TypeAlias = str
 Stdout: TypeAlias = str
 Stderr: TypeAlias = str
 PtyOutput: TypeAlias = bytes
-OnTimeout: TypeAlias = Literal["kill", "pause"]
+SandboxOnTimeout: TypeAlias = Literal["kill", "pause"]
+SandboxOnResume: TypeAlias = Literal["restore", "reboot"]
+SandboxListOrder: TypeAlias = Literal["asc", "desc"]
+SnapshotMode: TypeAlias = Literal["full", "filesystem"]
 
 #: The CIDR range of everything, for `SandboxNetworkOpts`.
 ALL_TRAFFIC = "0.0.0.0/0"
@@ -31,6 +34,8 @@ class CommandResult:
         error: How it ended when not with 0, such as ``"exit status 2"`` or ``"signal: killed"``.
         stdout_dropped: How many characters `max_output` left out at the beginning of `stdout`.
         stderr_dropped: The same of `stderr`.
+        output_missing: The connection broke meanwhile, and the server could not send again what was printed until it
+            was back: some output may be missing. The engine can, up to 4 MiB.
     """
 
     stderr: str
@@ -39,6 +44,7 @@ class CommandResult:
     error: str | None = None
     stdout_dropped: int = 0
     stderr_dropped: int = 0
+    output_missing: bool = False
 
 
 @dataclass
@@ -278,6 +284,20 @@ class SandboxNetworkOpts(TypedDict):
     mask_request_host: NotRequired[str]
 
 
+class SandboxNetworkUpdate(TypedDict):
+    """What a sandbox may reach from now on, for `update_network`.
+
+    Attributes:
+        allow_out: Addresses and CIDR ranges that it may reach; they win over `deny_out`.
+        deny_out: Addresses and CIDR ranges that it may not reach.
+        allow_internet_access: False: nothing outside. Default True.
+    """
+
+    allow_out: NotRequired[list[str]]
+    deny_out: NotRequired[list[str]]
+    allow_internet_access: NotRequired[bool]
+
+
 class SandboxLifecycle(TypedDict):
     """What happens when a sandbox's time is over.
 
@@ -286,14 +306,14 @@ class SandboxLifecycle(TypedDict):
         auto_resume: Whether a request wakes it up again; only with ``"pause"``. Default False.
     """
 
-    on_timeout: OnTimeout
+    on_timeout: SandboxOnTimeout
     auto_resume: NotRequired[bool]
 
 
 class SandboxInfoLifecycle(TypedDict):
     """As `SandboxLifecycle`, as the server reports it."""
 
-    on_timeout: OnTimeout
+    on_timeout: SandboxOnTimeout
     auto_resume: bool
 
 
@@ -304,10 +324,14 @@ class SandboxQuery:
     Attributes:
         metadata: Only those that have all of these pairs.
         state: Only those in one of these states; None for the running ones.
+        started_after: Only those that were started later.
+        template: Only those that were created from this template, by its name or id.
     """
 
     metadata: dict[str, str] | None = None
     state: list[SandboxState] | None = None
+    started_after: datetime | None = None
+    template: str | None = None
 
 
 @dataclass
@@ -330,6 +354,8 @@ class SandboxInfo:
         network: Its network rules.
         lifecycle: What happens when its time is over.
         volume_mounts: ``{"name": volume, "path": where}`` of each mounted volume.
+        envd_unresponsive_at_pause: Whether its agent did not answer when it was paused, so that it cannot be resumed
+            with its memory.
     """
 
     sandbox_id: str
@@ -347,6 +373,7 @@ class SandboxInfo:
     network: SandboxNetworkOpts | None = None
     lifecycle: SandboxInfoLifecycle | None = None
     volume_mounts: list[dict[str, str]] = field(default_factory=list)
+    envd_unresponsive_at_pause: bool = False
 
 
 @dataclass

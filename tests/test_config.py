@@ -166,3 +166,14 @@ def test_exceptions_survive_pickling() -> None:
     error = InvalidArgumentException("no", status_code=400, sandbox_id="i", request="GET /", server_message="m")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.status_code, copy.server_message) == (str(error), 400, "m")
+
+
+def test_where_the_files_of_volumes_are() -> None:
+    environ = {"GROTTE_API_KEY": "k", "GROTTE_VOLUME_API_URL": "https://volumes.example.org/"}
+    found = resolve(environ)
+    assert found.volume_api_url == "https://volumes.example.org"
+    assert found.override(request_timeout=3).volume_api_url == found.volume_api_url
+    assert found.override(api_url="https://api.example.net").volume_api_url is None
+    assert resolve(environ, domain="example.net").volume_api_url is None
+    with pytest.raises(InvalidArgumentException, match="GROTTE_VOLUME_API_URL"):
+        resolve({**environ, "GROTTE_VOLUME_API_URL": "nowhere"})

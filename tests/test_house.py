@@ -15,9 +15,33 @@ PACKAGE = ROOT / "grotte"
 
 #: Who may import whom: a folder of `grotte` → the folders and modules of `grotte` that it may use.
 MAY_IMPORT = {
-    "_proto": {"_proto", "errors", "models"},
-    "_core": {"_core", "_proto", "_archive", "_local", "_dual", "config", "errors", "models"},
-    "_sync": {"_sync", "_proto", "_archive", "_local", "_dual", "config", "errors", "models"},
+    "_proto": {"_proto", "errors", "models", "volume_models"},
+    "_core": {
+        "_core",
+        "_proto",
+        "_archive",
+        "_budget",
+        "_dual",
+        "_interrupts",
+        "_local",
+        "config",
+        "errors",
+        "models",
+        "volume_models",
+    },
+    "_sync": {
+        "_sync",
+        "_proto",
+        "_archive",
+        "_budget",
+        "_dual",
+        "_interrupts",
+        "_local",
+        "config",
+        "errors",
+        "models",
+        "volume_models",
+    },
     "engine": {"engine", "_proto", "_local", "_version", "errors", "models"},
     "cli": {"cli", "_core", "_sync", "_proto", "_local", "config", "engine", "errors", "models"},
 }

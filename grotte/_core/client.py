@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from grotte._core import _aio
 from grotte._core.exchange import AsyncStreamResponse, Request
 from grotte._core.local import find_or_start_engine
-from grotte._core.transport import default_transport
+from grotte._core.transport import AsyncTransport, AsyncTransports, default_transport
+from grotte._proto.backoff import retry_delay
 from grotte._proto.failures import Context, request_limit, transport_failure
 from grotte._proto.http import Response
 from grotte._proto.transport_errors import TransportError
 from grotte.config import ConnectionConfig
-from grotte.errors import GrotteException
+from grotte.errors import ApiUnreachableException, GrotteException
 
 
 async def locate(config: ConnectionConfig) -> ConnectionConfig:
@@ -31,20 +33,53 @@ def deadline_after(seconds: float | None) -> float | None:
 async def fetch(
     request: Request, *, timeout: float | None, context: Context, unreachable: type[GrotteException]
 ) -> Response:
-    """Send a request over the transport of this event loop.
+    """Send a request over the transport that it belongs to.
 
     Raises:
         TimeoutException: `timeout` seconds were not enough.
         GrotteException: of the kind `unreachable`: the connection could not be made, or broke.
     """
     try:
-        return await default_transport().fetch(request, deadline=deadline_after(timeout))
+        return await _transport_of(request).fetch(request, deadline=deadline_after(timeout))
     except TransportError as error:
         raise transport_failure(error, context, unreachable, request_limit(timeout)) from error
+
+
+async def fetch_patiently(
+    request: Request,
+    timeout: float | None,
+    context: Context,
+    idempotent: bool,
+    *,
+    unreachable: type[GrotteException] = ApiUnreachableException,
+    plan: Callable[..., float | None] = retry_delay,
+) -> Response:
+    """Send it, again when the server is busy and says or lets expect that this helps; all within one limit."""
+    deadline = deadline_after(timeout)
+    left = timeout
+    attempt = 0
+    while True:
+        response = await fetch(request, timeout=left, context=context, unreachable=unreachable)
+        if response.status < 400:
+            return response
+        delay = plan(response.status, response.headers, attempt=attempt, idempotent=idempotent)
+        if delay is None or (deadline is not None and _aio.clock() + delay >= deadline):
+            return response
+        await _aio.sleep(delay)
+        left = None if deadline is None else max(0.0, deadline - _aio.clock())
+        attempt += 1
 
 
 def open_stream(
     request: Request, *, deadline: float | None, idle_timeout: float | None
 ) -> AbstractAsyncContextManager[AsyncStreamResponse]:
     """Send a request and read its answer as it comes; errors are the transport's own."""
-    return default_transport().stream(request, deadline=deadline, idle_timeout=idle_timeout)
+    return _transport_of(request).stream(request, deadline=deadline, idle_timeout=idle_timeout)
+
+
+def _transport_of(request: Request) -> AsyncTransport:
+    """Its client's own, or that of everybody."""
+    if request.transports is None:
+        return default_transport()
+    assert isinstance(request.transports, AsyncTransports)
+    return request.transports.get()

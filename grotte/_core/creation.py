@@ -17,12 +17,14 @@ CREATE_GRACE = 10.0
 KILL_SECONDS = 10.0
 
 
-async def create_or_kill(api: AsyncControlPlane, wanted: control.NewSandbox) -> control.Sandbox:
+async def create_or_kill(
+    api: AsyncControlPlane, wanted: control.NewSandbox, idempotency_key: str | None = None
+) -> control.Sandbox:
     """Create a sandbox; if the caller is cancelled meanwhile, find out which it is, and kill it."""
     made: list[control.Sandbox] = []
 
     async def create() -> None:
-        made.append(await api.create(wanted))
+        made.append(await api.create(wanted, idempotency_key))
 
     try:
         await _aio.see_through(CREATE_GRACE, create)

@@ -1,22 +1,42 @@
-"""A file of a sandbox on its way to this machine."""
+"""A file of a sandbox or a volume on its way to this machine."""
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from grotte._core.exchange import AsyncStreamResponse, Request
-from grotte._core.rpc import AsyncEnvd
 from grotte._core.uploads import GZIP_WINDOW
-from grotte._proto.failures import request_limit
+from grotte._proto.failures import Context, request_limit
 from grotte._proto.transport_errors import TransportError
-from grotte.errors import SandboxException
+from grotte.config import TimeLimits
+from grotte.errors import GrotteException, SandboxException
 
 #: No more than this is unpacked at a time, however well it was packed.
 PIECE = 1024 * 1024
+
+
+class AsyncFileSource(Protocol):
+    """Where files are read from: a sandbox's agent, or a volume."""
+
+    @property
+    def config(self) -> TimeLimits:
+        """Its time limits."""
+
+    async def stream_http(
+        self, stack: AsyncExitStack, request: Request, request_timeout: float | None
+    ) -> AsyncStreamResponse:
+        """Send a request and return when the answer begins; an answer without success is raised."""
+
+    async def lost(self, error: TransportError, request: Request, limit: str) -> GrotteException:
+        """The exception for an answer that is not complete."""
+
+    def context_of(self, request: Request) -> Context:
+        """What an exception says of a request."""
 
 
 class AsyncFileStreamReader:
@@ -32,13 +52,13 @@ class AsyncFileStreamReader:
 
     def __init__(
         self,
-        envd: AsyncEnvd,
+        source: AsyncFileSource,
         stack: AsyncExitStack,
         request: Request,
         response: AsyncStreamResponse,
         request_timeout: float | None,
     ) -> None:
-        self._envd = envd
+        self._source = source
         self._stack = stack
         self._request = request
         self._response = response
@@ -48,11 +68,13 @@ class AsyncFileStreamReader:
         self._closed = False
 
     @classmethod
-    async def open(cls, envd: AsyncEnvd, request: Request, request_timeout: float | None) -> AsyncFileStreamReader:
+    async def open(
+        cls, source: AsyncFileSource, request: Request, request_timeout: float | None
+    ) -> AsyncFileStreamReader:
         """Send the request, and return when the file begins."""
         async with AsyncExitStack() as stack:
-            response = await envd.stream_http(stack, request, request_timeout)
-            return cls(envd, stack.pop_all(), request, response, request_timeout)
+            response = await source.stream_http(stack, request, request_timeout)
+            return cls(source, stack.pop_all(), request, response, request_timeout)
         raise AssertionError("unreachable: the stack swallows nothing")
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -72,13 +94,13 @@ class AsyncFileStreamReader:
         except StopAsyncIteration:
             await self.aclose()
             if self._unpacker is not None and not self._unpacker.eof:
-                context = self._envd.context_of(self._request)
+                context = self._source.context_of(self._request)
                 raise context.fail(SandboxException, "the compressed file ended early") from None
             raise
         except TransportError as error:
             await self.aclose()
-            limit = request_limit(self._envd.config.timeout(self._request_timeout))
-            raise await self._envd.lost(error, self._request, limit) from error
+            limit = request_limit(self._source.config.timeout(self._request_timeout))
+            raise await self._source.lost(error, self._request, limit) from error
 
     def _unpacked(self, packed: bytes) -> bytes:
         if self._unpacker is None:
@@ -86,18 +108,33 @@ class AsyncFileStreamReader:
         try:
             return self._unpacker.decompress(self._unpacker.unconsumed_tail + packed, PIECE)
         except zlib.error as error:
-            context = self._envd.context_of(self._request)
+            context = self._source.context_of(self._request)
             raise context.fail(SandboxException, f"the compressed file is damaged: {error}") from None
 
     async def aread(self) -> bytes:
-        """What is left of the file."""
-        pieces = []
+        """What is left of the file.
+
+        Example:
+            ```python
+            async with await sandbox.files.read("/etc/passwd", "stream") as pieces:
+                print(len(await pieces.aread()))
+            ```
+        """
+        content = io.BytesIO()  # which hands out what it holds without another copy
         async for piece in self:
-            pieces.append(piece)  # noqa: PERF401 - the sync tree has no async comprehension
-        return b"".join(pieces)
+            content.write(piece)
+        return content.getvalue()
 
     async def aclose(self) -> None:
-        """End the transfer; may be called more than once."""
+        """End the transfer; may be called more than once.
+
+        Example:
+            ```python
+            pieces = await sandbox.files.read("/etc/passwd", "stream")
+            first = await anext(pieces)
+            await pieces.aclose()
+            ```
+        """
         self._closed = True
         await self._stack.aclose()
 

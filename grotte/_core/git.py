@@ -94,6 +94,12 @@ class AsyncGit(AsyncGitLocal):
         Raises:
             GitUpstreamException: the branch follows nothing, and none was given.
             GitAuthException: the remote wants other credentials.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            await sandbox.git.pull("requests", "origin", "main")
+            ```
         """
         remote, inside = (None, None) if remote is None else git_auth.split_url(remote)
         given = git_auth.credentials(username, password) or inside
@@ -125,6 +131,13 @@ class AsyncGit(AsyncGitLocal):
         Raises:
             GitUpstreamException: the branch follows nothing, and no remote was given.
             GitAuthException: the remote wants other credentials.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/me/private.git", "private", username="me", password=token)
+            await sandbox.git.create_branch("private", "feature")
+            await sandbox.git.push("private", "origin", "feature")
+            ```
         """
         remote, inside = (None, None) if remote is None else git_auth.split_url(remote)
         given = git_auth.credentials(username, password) or inside
@@ -154,6 +167,12 @@ class AsyncGit(AsyncGitLocal):
             fetch: Fetch it at once.
             overwrite: Change the URL of one that exists.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.init("fork")
+            await sandbox.git.remote_add("fork", "upstream", "https://github.com/psf/requests.git", fetch=True)
+            ```
         """
         name = git.name(name, "name")
         clean, inside = git_auth.split_url(url)
@@ -172,6 +191,13 @@ class AsyncGit(AsyncGitLocal):
             path: The repository.
             name: What it is called.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            print(await sandbox.git.remote_get("requests", "origin"))
+            print(await sandbox.git.remote_get("requests", "upstream"))  # None
+            ```
         """
         result = await self._try(["remote", "get-url", "--", git.name(name, "name")], path, options, NO_REMOTE)
         return None if result is None else result.stdout.removesuffix("\n")
@@ -195,6 +221,11 @@ class AsyncGit(AsyncGitLocal):
             host: Where they are good, with a port if it is not the usual one.
             protocol: ``"https"`` or ``"http"``.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.dangerously_authenticate("me", token, host="git.example.org")
+            ```
         """
         given = git_auth.credentials(username, password)
         if given is None:

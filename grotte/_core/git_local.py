@@ -28,6 +28,11 @@ class AsyncGitLocal(AsyncGitRunner):
             bare: Without a working tree.
             initial_branch: The name of its first branch; default: as git is configured.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.init("repo", initial_branch="main")
+            ```
         """
         return await self._git(git.init(path, bare, initial_branch), None, options)
 
@@ -40,7 +45,8 @@ class AsyncGitLocal(AsyncGitRunner):
 
         Example:
             ```python
-            status = await sandbox.git.status("repo")
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            status = await sandbox.git.status("requests")
             print(status.current_branch, [file.name for file in status.file_status])
             ```
         """
@@ -52,6 +58,13 @@ class AsyncGitLocal(AsyncGitRunner):
         Args:
             path: The repository.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            found = await sandbox.git.branches("requests")
+            print(found.current_branch, found.branches)
+            ```
         """
         return read_branches((await self._git(git.BRANCHES, path, options)).stdout)
 
@@ -62,6 +75,12 @@ class AsyncGitLocal(AsyncGitRunner):
             path: The repository.
             branch: Its name.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            await sandbox.git.create_branch("requests", "feature")
+            ```
         """
         return await self._git(["checkout", "-b", git.name(branch, "branch")], path, options)
 
@@ -72,6 +91,13 @@ class AsyncGitLocal(AsyncGitRunner):
             path: The repository.
             branch: Its name, or that of one that a remote has.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            await sandbox.git.create_branch("requests", "feature")
+            await sandbox.git.checkout_branch("requests", "main")
+            ```
         """
         # the dashes keep a file of that name from being meant
         return await self._git(["checkout", git.name(branch, "branch"), "--"], path, options)
@@ -86,6 +112,14 @@ class AsyncGitLocal(AsyncGitRunner):
             branch: Its name.
             force: Even if its commits are nowhere else.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            await sandbox.git.create_branch("requests", "feature")
+            await sandbox.git.checkout_branch("requests", "main")
+            await sandbox.git.delete_branch("requests", "feature", force=True)
+            ```
         """
         words = ["branch", "-D" if force else "-d", "--", git.name(branch, "branch")]
         return await self._git(words, path, options)
@@ -100,6 +134,14 @@ class AsyncGitLocal(AsyncGitRunner):
             files: Which; default: all that changed.
             all: Without `files`: everything in the repository (True), or what is below `path` (False).
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.init("repo")
+            await sandbox.files.write_files([{"path": "repo/a", "data": "1"}, {"path": "repo/b", "data": "2"}])
+            await sandbox.git.add("repo", ["a"])
+            print([file.name for file in (await sandbox.git.status("repo")).file_status if file.staged])  # a
+            ```
         """
         return await self._git(git.add(files, all), path, options)
 
@@ -121,6 +163,14 @@ class AsyncGitLocal(AsyncGitRunner):
             author_email: The same.
             allow_empty: Even if nothing is staged.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.init("repo")
+            await sandbox.files.write("repo/a", "1")
+            await sandbox.git.add("repo")
+            await sandbox.git.commit("repo", "Begin", author_name="Ada", author_email="ada@example.org")
+            ```
         """
         config = git.author(author_name, author_email)
         return await self._git(git.commit(message, allow_empty), path, options, config)
@@ -141,6 +191,14 @@ class AsyncGitLocal(AsyncGitRunner):
             target: The commit, branch or tag; default: the last commit.
             paths: These only.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            await sandbox.files.write("requests/README.md", "changed")
+            await sandbox.git.reset("requests", mode="hard")
+            print((await sandbox.git.status("requests")).is_clean)  # True
+            ```
         """
         return await self._git(git.reset(mode, target, paths), path, options)
 
@@ -162,6 +220,13 @@ class AsyncGitLocal(AsyncGitRunner):
             worktree: In the working tree, which is the default unless `staged` is set.
             source: A commit, branch or tag to take them from.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            await sandbox.files.write("requests/README.md", "changed")
+            await sandbox.git.restore("requests", ["README.md"])
+            ```
         """
         return await self._git(git.restore(paths, staged, worktree, source), path, options)
 
@@ -182,6 +247,11 @@ class AsyncGitLocal(AsyncGitRunner):
                 can set.
             path: The repository, for ``"local"``.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.set_config("pull.rebase", "true")
+            ```
         """
         words, repository = git.config(key, arguments.text(value, "value", empty=True), scope, path)
         return await self._git(words, repository, options)
@@ -196,6 +266,13 @@ class AsyncGitLocal(AsyncGitRunner):
             scope: As for `set_config`.
             path: The repository, for ``"local"``.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.set_config("pull.rebase", "true")
+            print(await sandbox.git.get_config("pull.rebase"))  # true
+            print(await sandbox.git.get_config("no.such"))  # None
+            ```
         """
         words, repository = git.config(key, None, scope, path)
         result = await self._try(words, repository, options, NO_KEY)
@@ -217,6 +294,11 @@ class AsyncGitLocal(AsyncGitRunner):
             scope: As for `set_config`.
             path: The repository, for ``"local"``.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            await sandbox.git.configure_user("Ada", "ada@example.org")
+            ```
         """
         name, email = arguments.text(name, "name"), arguments.text(email, "email")
         await self.set_config("user.name", name, scope, path, **options)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from grotte._core.commands import AsyncCommands
 from grotte._proto import arguments, git, git_auth
+from grotte._proto.calls import check_call
 from grotte._proto.git import GitParams
 from grotte._proto.git_auth import Credentials
 from grotte._proto.versions import CLOSE_STDIN, at_least
@@ -55,6 +56,7 @@ class AsyncGitRunner:
             raise
 
     async def _shell(self, line: str, options: GitParams, given: Credentials | None = None) -> CommandResult:
+        check_call(options, GitParams)
         envs = git.ENVIRONMENT | arguments.environment(options.get("envs"))
         stdin = None
         if given is not None and self._has_stdin:

@@ -11,7 +11,7 @@ from grotte._core.api import AsyncControlPlane
 from grotte._proto.sandboxes import list_query, sandbox_info, snapshots_query
 from grotte.config import ApiParams, ConnectionConfig
 from grotte.errors import SandboxException
-from grotte.models import SandboxInfo, SandboxQuery, SnapshotInfo
+from grotte.models import SandboxInfo, SandboxListOrder, SandboxQuery, SnapshotInfo
 
 T = TypeVar("T")
 
@@ -35,15 +35,26 @@ class AsyncPaginator(Generic[T]):
         """Where the next page begins; None at the beginning and at the end."""
         return self._next_token
 
-    async def next_items(self) -> builtins.list[T]:
+    async def next_items(self, **options: Unpack[ApiParams]) -> builtins.list[T]:
         """The next page.
+
+        Args:
+            **options: For this page alone; see `ApiParams`.
 
         Raises:
             SandboxException: there is none: look at `has_next` first.
+
+        Example:
+            ```python
+            paginator = AsyncSandbox.list(limit=50)
+            while paginator.has_next:
+                for info in await paginator.next_items():
+                    print(info.sandbox_id)
+            ```
         """
         if not self._has_next:
             raise SandboxException("there are no more items: look at has_next first")
-        page, token = await self._page(await AsyncControlPlane.at(self._config))
+        page, token = await self._page(await AsyncControlPlane.at(self._config.override(**options)))
         self._next_token = token
         self._has_next = token is not None
         return page
@@ -75,34 +86,49 @@ class AsyncSandboxPaginator(AsyncPaginator[SandboxInfo]):
         query: SandboxQuery | None = None,
         limit: int | None = None,
         next_token: str | None = None,
+        order: SandboxListOrder | None = None,
+        *,
+        config: ConnectionConfig | None = None,
         **options: Unpack[ApiParams],
     ) -> None:
-        list_query(query, limit, next_token)  # what is wrong is said here, not when the first page is asked for
-        super().__init__(limit, next_token, ConnectionConfig.resolve(**options))
+        list_query(query, limit, next_token, order)  # what is wrong is said here, not when the first page is asked for
+        super().__init__(limit, next_token, ConnectionConfig.resolve(**options) if config is None else config)
         self.query = query
+        self.order = order
 
     async def _page(self, api: AsyncControlPlane) -> tuple[builtins.list[SandboxInfo], str | None]:
-        page, token = await api.list_page(list_query(self.query, self.limit, self._next_token))
+        page, token = await api.list_page(list_query(self.query, self.limit, self._next_token, self.order))
         return [sandbox_info(listed) for listed in page], token
 
 
 class AsyncSnapshotPaginator(AsyncPaginator[SnapshotInfo]):
-    """Snapshots: iterate over it, or take it page by page as an `AsyncSandboxPaginator`."""
+    """Snapshots: iterate over it, or take it page by page as an `AsyncSandboxPaginator`.
+
+    Example:
+        ```python
+        async for snapshot in AsyncSandbox.list_snapshots():
+            print(snapshot.snapshot_id)
+        ```
+    """
 
     def __init__(
         self,
         sandbox_id: str | None = None,
         limit: int | None = None,
         next_token: str | None = None,
+        name: str | None = None,
         *,
         config: ConnectionConfig,
     ) -> None:
-        snapshots_query(sandbox_id, limit, next_token)
+        snapshots_query(sandbox_id, limit, next_token, name)
         super().__init__(limit, next_token, config)
         self.sandbox_id = sandbox_id
+        self.name = name
 
     async def _page(self, api: AsyncControlPlane) -> tuple[builtins.list[SnapshotInfo], str | None]:
-        page, token = await api.snapshots_page(snapshots_query(self.sandbox_id, self.limit, self._next_token))
+        page, token = await api.snapshots_page(
+            snapshots_query(self.sandbox_id, self.limit, self._next_token, self.name)
+        )
         return [SnapshotInfo(snapshot.snapshot_id, snapshot.names) for snapshot in page], token
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self, Unpack
+from typing import ClassVar, Self, Unpack
 
 from grotte._core import _aio
 from grotte._core.api import AsyncControlPlane
@@ -16,20 +16,22 @@ from grotte._core.git import AsyncGit
 from grotte._core.paginator import AsyncSandboxPaginator
 from grotte._core.pty import AsyncPty
 from grotte._core.rpc import AsyncEnvd
-from grotte._core.sandbox_control import AsyncSandboxControl, api_of
+from grotte._core.sandbox_urls import AsyncSandboxUrls
 from grotte._dual import also_on_class
-from grotte._proto import arguments, control, failures
+from grotte._proto import control, failures
 from grotte._proto import sandboxes as wire
+from grotte._proto.calls import CallParams, check_call
 from grotte._proto.failures import Context
-from grotte._proto.signature import Operation, file_url
+from grotte._proto.mounts import Named
 from grotte._proto.versions import MINIMUM, at_least
 from grotte.config import ApiParams, ConnectionConfig
 from grotte.errors import GrotteException, TemplateException, TimeoutException
 from grotte.models import (
     SandboxLifecycle,
+    SandboxListOrder,
     SandboxNetworkOpts,
+    SandboxOnResume,
     SandboxQuery,
-    Username,
 )
 
 logger = logging.getLogger("grotte")
@@ -40,7 +42,7 @@ DEBUG_ID = "debug_sandbox_id"
 DEBUG_VERSION = "99.99.99"
 
 
-class AsyncSandbox(AsyncSandboxControl):
+class AsyncSandbox(AsyncSandboxUrls):
     """A sandbox: an isolated Linux machine with its own files, processes and network.
 
     `async with` kills it at the end of the block.
@@ -52,6 +54,11 @@ class AsyncSandbox(AsyncSandboxControl):
             print(result.stdout)
         ```
     """
+
+    #: What `create` takes when it is not told; subclasses may say something else.
+    default_template: ClassVar[str] = wire.DEFAULT_TEMPLATE
+    #: How long a sandbox lives when `create` is not told, in seconds.
+    default_sandbox_timeout: ClassVar[int] = wire.DEFAULT_LIFETIME
 
     def __init__(self, config: ConnectionConfig, answer: control.Sandbox) -> None:
         """Not to be called: `create` and `connect` make sandboxes."""
@@ -68,16 +75,6 @@ class AsyncSandbox(AsyncSandboxControl):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(sandbox_id={self._sandbox_id!r})"
-
-    @property
-    def sandbox_domain(self) -> str:
-        """Where its ports are reached; see `get_url`."""
-        return self._config.sandbox_domain(self._domain)
-
-    @property
-    def traffic_access_token(self) -> str | None:
-        """What requests to its ports must carry if they are not public."""
-        return self._traffic_access_token
 
     @property
     def commands(self) -> AsyncCommands:
@@ -118,7 +115,8 @@ class AsyncSandbox(AsyncSandboxControl):
         *,
         network: SandboxNetworkOpts | None = None,
         lifecycle: SandboxLifecycle | None = None,
-        volume_mounts: Mapping[str, str] | None = None,
+        volume_mounts: Mapping[str, str | Named] | None = None,
+        idempotency_key: str | None = None,
         **options: Unpack[ApiParams],
     ) -> Self:
         """Create a sandbox.
@@ -126,15 +124,17 @@ class AsyncSandbox(AsyncSandboxControl):
         Cancelling it leaves nothing behind: what was created is killed before the cancellation is raised.
 
         Args:
-            template: A template's name or id, or a snapshot's id. Default: ``"base"``.
-            timeout: How long it lives, in seconds. Default: 300.
+            template: A template's name or id, or a snapshot's id. Default: the class's `default_template`.
+            timeout: How long it lives, in seconds. Default: the class's `default_sandbox_timeout`.
             metadata: Pairs by which `list` finds it.
             envs: Environment variables of all its commands.
             secure: Protect it with a token of its own.
             allow_internet_access: Whether it may reach the internet.
             network: What it may reach, and who may reach it.
             lifecycle: What happens when its time is over.
-            volume_mounts: The name of a volume for each path.
+            volume_mounts: A volume, or its name, for each path at which one is mounted.
+            idempotency_key: Two calls with the same key make one sandbox, where the server knows such keys: 1 to 255
+                lower-case letters, digits and ``-``. Default: a new one for each call.
             **options: Where, and with which key; see `ApiParams`.
 
         Raises:
@@ -149,10 +149,11 @@ class AsyncSandbox(AsyncSandboxControl):
             sandbox = await AsyncSandbox.create("base", timeout=600, envs={"MODE": "test"})
             ```
         """
-        config = ConnectionConfig.resolve(**options)
+        config = cls._configured(options)
+        key = wire.idempotency_key(idempotency_key)
         wanted = wire.new_sandbox(
-            template,
-            timeout,
+            cls.default_template if template is None else template,
+            cls.default_sandbox_timeout if timeout is None else timeout,
             metadata,
             envs,
             secure=secure,
@@ -164,7 +165,7 @@ class AsyncSandbox(AsyncSandboxControl):
         if config.debug:
             return cls(config, _debug_sandbox())
         api = await AsyncControlPlane.at(config)
-        sandbox = cls(api.config, await create_or_kill(api, wanted))
+        sandbox = cls(api.config, await create_or_kill(api, wanted, key))
         if not at_least(sandbox.envd_version, MINIMUM):
             await sandbox.kill()
             text = f"the template's agent {sandbox.envd_version} is too old for this client: build the template anew"
@@ -172,38 +173,100 @@ class AsyncSandbox(AsyncSandboxControl):
         return sandbox
 
     @classmethod
+    async def beta_create(
+        cls,
+        template: str | None = None,
+        timeout: float | None = None,
+        auto_pause: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        envs: Mapping[str, str] | None = None,
+        secure: bool = True,
+        allow_internet_access: bool = True,
+        *,
+        volume_mounts: Mapping[str, str | Named] | None = None,
+        **options: Unpack[ApiParams],
+    ) -> Self:
+        """`create` as it was called before 0.2.0.
+
+        Args:
+            template: As for `create`.
+            timeout: As for `create`.
+            auto_pause: Pause it when its time is over, as ``lifecycle={"on_timeout": "pause"}`` says now.
+            metadata: As for `create`.
+            envs: As for `create`.
+            secure: As for `create`.
+            allow_internet_access: As for `create`.
+            volume_mounts: As for `create`.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            sandbox = await AsyncSandbox.beta_create("base", auto_pause=True)
+            ```
+        """
+        lifecycle: SandboxLifecycle = {"on_timeout": "pause" if auto_pause else "kill"}
+        return await cls.create(
+            template,
+            timeout,
+            metadata,
+            envs,
+            secure,
+            allow_internet_access,
+            lifecycle=lifecycle,
+            volume_mounts=volume_mounts,
+            **options,
+        )
+
+    @classmethod
     async def _connect_by_id(
-        cls, sandbox_id: str, timeout: float | None = None, **options: Unpack[ApiParams]
+        cls,
+        sandbox_id: str,
+        timeout: float | None = None,
+        *,
+        on_resume: SandboxOnResume = "restore",
+        **options: Unpack[ApiParams],
     ) -> AsyncSandbox:
         """Connect to a running sandbox, or resume a paused one.
 
         Args:
             sandbox_id: Which.
             timeout: How long it lives from now on, at least, in seconds. Default: 300.
+            on_resume: ``"reboot"`` leaves the memory of a paused one behind, and starts from its files.
             **options: Where, and with which key; see `ApiParams`.
 
         Raises:
             SandboxNotFoundException: there is no such sandbox.
         """
-        lifetime, api = wire.connect_lifetime(timeout), await api_of(sandbox_id, options)
+        lifetime, reboot = wire.connect_lifetime(timeout), wire.reboots(on_resume)
+        api = await cls._api_for(sandbox_id, options)
         if api.config.debug:
             return cls(api.config, _debug_sandbox())
-        return cls(api.config, await api.connect(sandbox_id, lifetime))
+        return cls(api.config, await api.connect(sandbox_id, lifetime, reboot=reboot))
 
     @also_on_class(_connect_by_id)
-    async def connect(self, timeout: float | None = None, **options: Unpack[ApiParams]) -> AsyncSandbox:
+    async def connect(
+        self, timeout: float | None = None, *, on_resume: SandboxOnResume = "restore", **options: Unpack[ApiParams]
+    ) -> AsyncSandbox:
         """Extend its life, or resume it if it is paused.
 
         Args:
             timeout: How long it lives from now on, at least, in seconds. Default: 300.
+            on_resume: ``"reboot"`` leaves its memory behind if it is paused, and starts from its files.
             **options: See `ApiParams`.
 
         Returns:
             This sandbox.
+
+        Example:
+            ```python
+            again = await AsyncSandbox.connect(sandbox.sandbox_id, timeout=600)
+            print((await again.commands.run("whoami")).stdout)
+            ```
         """
-        lifetime, api = wire.connect_lifetime(timeout), await self._api(options)
+        lifetime, reboot = wire.connect_lifetime(timeout), wire.reboots(on_resume)
+        api = await self._api(options)
         if not api.config.debug:
-            await api.connect(self._sandbox_id, lifetime)
+            await api.connect(self._sandbox_id, lifetime, reboot=reboot)
         return self
 
     @classmethod
@@ -214,14 +277,25 @@ class AsyncSandbox(AsyncSandboxControl):
 
     @also_on_class(_resume_by_id)
     async def resume(self, timeout: float | None = None, **options: Unpack[ApiParams]) -> AsyncSandbox:
-        """Resume it after `pause`; the same as `connect`."""
+        """Resume it after `pause`; the same as `connect`.
+
+        Args:
+            timeout: As for `connect`.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            await sandbox.pause()
+            await sandbox.resume(timeout=600)
+            ```
+        """
         return await self.connect(timeout, **options)
 
     @classmethod
     async def _fork_by_id(
         cls, sandbox_id: str, count: int = 1, timeout: float | None = None, **options: Unpack[ApiParams]
     ) -> Forks:
-        wanted, api = wire.fork_request(count, timeout), await api_of(sandbox_id, options)
+        wanted, api = wire.fork_request(count, timeout), await cls._api_for(sandbox_id, options)
         return [cls(api.config, made) for made in await fork_or_kill(api, sandbox_id, wanted)]
 
     @also_on_class(_fork_by_id)
@@ -237,16 +311,25 @@ class AsyncSandbox(AsyncSandboxControl):
 
         Raises:
             SandboxException: a copy could not be made.
+
+        Example:
+            ```python
+            await sandbox.files.write("/tmp/state", "so far")
+            for copy in await sandbox.fork(2, timeout=60):
+                print(await copy.files.read("/tmp/state"))
+            ```
         """
         wanted, api = wire.fork_request(count, timeout), await self._api(options)
         made = await fork_or_kill(api, self._sandbox_id, wanted)
         return [type(self)(api.config, one) for one in made]
 
-    @staticmethod
+    @classmethod
     def list(
+        cls,
         query: SandboxQuery | None = None,
         limit: int | None = None,
         next_token: str | None = None,
+        order: SandboxListOrder | None = None,
         **options: Unpack[ApiParams],
     ) -> AsyncSandboxPaginator:
         """The sandboxes of the account, the running ones unless the query says otherwise.
@@ -255,6 +338,7 @@ class AsyncSandbox(AsyncSandboxControl):
             query: Which.
             limit: How many a page, at most 100.
             next_token: Where to begin: a former paginator's `next_token`.
+            order: ``"asc"`` for the oldest first, ``"desc"`` for the newest. Default: as the server likes.
             **options: See `ApiParams`.
 
         Example:
@@ -263,7 +347,7 @@ class AsyncSandbox(AsyncSandboxControl):
                 print(info.sandbox_id, info.state)
             ```
         """
-        return AsyncSandboxPaginator(query, limit, next_token, **options)
+        return AsyncSandboxPaginator(query, limit, next_token, order, config=cls._configured(options))
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -289,15 +373,22 @@ class AsyncSandbox(AsyncSandboxControl):
             # what happened in the block counts more; the sandbox ends with its time
             logger.warning("sandbox %s could not be killed: %s", self._sandbox_id, failure)
 
-    async def is_running(self, request_timeout: float | None = None) -> bool:
+    async def is_running(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> bool:
         """Whether it runs: True or False; anything unclear is an exception.
 
         Args:
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Raises:
             SandboxUnreachableException: it could not be asked.
+
+        Example:
+            ```python
+            print(await sandbox.is_running())  # True
+            ```
         """
+        check_call(call)
         response = await self._envd.health(self._config.timeout(request_timeout))
         if response.status < 300:
             return True
@@ -305,66 +396,6 @@ class AsyncSandbox(AsyncSandboxControl):
             return False
         context = Context("GET /health", self._sandbox_id)
         raise failures.files_failure(response.status, response.content, context)
-
-    def get_host(self, port: int) -> str:
-        """The host under which a port of the sandbox is reached, without a scheme.
-
-        Args:
-            port: Where something in the sandbox listens.
-        """
-        return self._config.sandbox_host(self._sandbox_id, self._domain, arguments.port_number(port))
-
-    def get_url(self, port: int) -> str:
-        """The URL under which a port of the sandbox is reached.
-
-        Args:
-            port: Where something in the sandbox listens.
-        """
-        return f"{self._config.port_scheme(self._domain)}://{self.get_host(port)}"
-
-    def download_url(
-        self, path: str, user: Username | None = None, use_signature_expiration: float | None = None
-    ) -> str:
-        """A URL under which anybody who has it can GET a file, without a key.
-
-        Args:
-            path: Which file.
-            user: Whose home relative paths start at; default: the template's user.
-            use_signature_expiration: How long it works, in seconds. None and 0: as long as the sandbox lives.
-
-        Raises:
-            InvalidArgumentException: an argument is wrong, or an end is wanted although the sandbox was created with
-                ``secure=False``.
-
-        Example:
-            ```python
-            print(sandbox.download_url("/tmp/report.pdf", use_signature_expiration=3600))
-            ```
-        """
-        return self._file_url(arguments.text(path, "path"), "read", user, use_signature_expiration)
-
-    def upload_url(
-        self, path: str | None = None, user: Username | None = None, use_signature_expiration: float | None = None
-    ) -> str:
-        """A URL to which anybody who has it can POST files, without a key.
-
-        Each part named ``file`` of a ``multipart/form-data`` body is a file.
-
-        Args:
-            path: Where to; None: the ``filename`` of each part says so.
-            user: Who will own them; default: the template's user.
-            use_signature_expiration: As for `download_url`.
-
-        Raises:
-            InvalidArgumentException: as for `download_url`.
-        """
-        return self._file_url(path or "", "write", user, use_signature_expiration)
-
-    def _file_url(self, path: str, operation: Operation, user: Username | None, lifetime: float | None) -> str:
-        token = self._envd.access_token
-        name = self._envd.user_or_default(None if user is None else arguments.user_name(user))
-        base = self._config.files_url(self._sandbox_id, self._domain, signed=token is not None)
-        return file_url(base, path, operation, name, token, lifetime)
 
 
 #: `list` is a method there.

@@ -11,12 +11,19 @@ from grotte._dual import also_on_class
 from grotte._proto import arguments
 from grotte._proto import sandboxes as wire
 from grotte._proto.versions import METRICS, at_least
-from grotte.config import ApiParams, ConnectionConfig
+from grotte.config import ApiParams, Bound, ConnectionConfig
 from grotte.errors import SandboxException
-from grotte.models import SandboxInfo, SandboxMetrics, SandboxNetworkOpts, SnapshotInfo
+from grotte.models import (
+    SandboxInfo,
+    SandboxMetrics,
+    SandboxNetworkOpts,
+    SandboxNetworkUpdate,
+    SnapshotInfo,
+    SnapshotMode,
+)
 
 
-class AsyncSandboxControl:
+class AsyncSandboxControl(Bound):
     """The life of a sandbox, seen from outside."""
 
     def __init__(self, config: ConnectionConfig, sandbox_id: str, envd_version: str) -> None:
@@ -41,22 +48,31 @@ class AsyncSandboxControl:
 
     @classmethod
     async def _kill_by_id(cls, sandbox_id: str, **options: Unpack[ApiParams]) -> bool:
-        api = await api_of(sandbox_id, options)
+        api = await cls._api_for(sandbox_id, options)
         return True if api.config.debug else await api.kill(sandbox_id)
 
     @also_on_class(_kill_by_id)
     async def kill(self, **options: Unpack[ApiParams]) -> bool:
         """End it, and throw away all that is in it.
 
+        Args:
+            **options: See `ApiParams`.
+
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            print(await sandbox.kill())  # True
+            print(await AsyncSandbox.kill(sandbox.sandbox_id))  # False: it is gone
+            ```
         """
         api = await self._api(options)
         return True if api.config.debug else await api.kill(self._sandbox_id)
 
     @classmethod
     async def _set_timeout_by_id(cls, sandbox_id: str, timeout: float, **options: Unpack[ApiParams]) -> None:
-        seconds, api = arguments.lifetime(timeout, zero=True), await api_of(sandbox_id, options)
+        seconds, api = arguments.lifetime(timeout, zero=True), await cls._api_for(sandbox_id, options)
         if not api.config.debug:
             await api.set_timeout(sandbox_id, seconds)
 
@@ -70,6 +86,11 @@ class AsyncSandboxControl:
 
         Raises:
             SandboxNotFoundException: it is gone.
+
+        Example:
+            ```python
+            await sandbox.set_timeout(3600)
+            ```
         """
         seconds, api = arguments.lifetime(timeout, zero=True), await self._api(options)
         if not api.config.debug:
@@ -85,7 +106,7 @@ class AsyncSandboxControl:
         **options: Unpack[ApiParams],
     ) -> None:
         number = wire.refresh_seconds(seconds, duration)
-        await (await api_of(sandbox_id, options)).refresh(sandbox_id, number)
+        await (await cls._api_for(sandbox_id, options)).refresh(sandbox_id, number)
 
     @also_on_class(_refresh_by_id)
     async def refresh_ttl(
@@ -97,35 +118,80 @@ class AsyncSandboxControl:
             seconds: How long, at most 3600.
             duration: The same under its former name.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            await sandbox.refresh_ttl(600)
+            ```
         """
         number = wire.refresh_seconds(seconds, duration)
         await (await self._api(options)).refresh(self._sandbox_id, number)
 
     @classmethod
-    async def _pause_by_id(cls, sandbox_id: str, **options: Unpack[ApiParams]) -> bool:
-        api = await api_of(sandbox_id, options)
-        return await api.pause(sandbox_id)
+    async def _pause_by_id(
+        cls,
+        sandbox_id: str,
+        keep_memory: bool | None = None,
+        *,
+        mode: SnapshotMode | None = None,
+        strict: bool = False,
+        **options: Unpack[ApiParams],
+    ) -> bool:
+        wanted = wire.pause_request(keep_memory, mode, strict)
+        return await (await cls._api_for(sandbox_id, options)).pause(sandbox_id, wanted)
 
     @also_on_class(_pause_by_id)
-    async def pause(self, **options: Unpack[ApiParams]) -> bool:
+    async def pause(
+        self,
+        keep_memory: bool | None = None,
+        *,
+        mode: SnapshotMode | None = None,
+        strict: bool = False,
+        **options: Unpack[ApiParams],
+    ) -> bool:
         """Pause it; `connect` resumes it.
+
+        Args:
+            keep_memory: False ends its processes and keeps its files alone. Default: True.
+            mode: The same in words: ``"full"`` or ``"filesystem"``.
+            strict: Fail rather than pause a sandbox whose agent does not answer, where the server can tell.
+            **options: See `ApiParams`.
 
         Returns:
             True, or False if it was paused already.
+
+        Example:
+            ```python
+            print(await sandbox.pause())  # True
+            print(await sandbox.pause())  # False: it was
+            ```
         """
-        return await (await self._api(options)).pause(self._sandbox_id)
+        wanted = wire.pause_request(keep_memory, mode, strict)
+        return await (await self._api(options)).pause(self._sandbox_id, wanted)
+
+    #: Its name before 0.2.0.
+    beta_pause = pause
 
     @classmethod
     async def _info_by_id(cls, sandbox_id: str, **options: Unpack[ApiParams]) -> SandboxInfo:
-        api = await api_of(sandbox_id, options)
+        api = await cls._api_for(sandbox_id, options)
         return wire.sandbox_info(await api.get(sandbox_id))
 
     @also_on_class(_info_by_id)
     async def get_info(self, **options: Unpack[ApiParams]) -> SandboxInfo:
         """What the control plane knows about it.
 
+        Args:
+            **options: See `ApiParams`.
+
         Raises:
             SandboxNotFoundException: it is gone.
+
+        Example:
+            ```python
+            info = await sandbox.get_info()
+            print(info.state, info.template_id, info.end_at)
+            ```
         """
         api = await self._api(options)
         return wire.sandbox_info(await api.get(self._sandbox_id))
@@ -139,7 +205,7 @@ class AsyncSandboxControl:
         **options: Unpack[ApiParams],
     ) -> Metrics:
         query = wire.metrics_query(start, end)
-        api = await api_of(sandbox_id, options)
+        api = await cls._api_for(sandbox_id, options)
         return [wire.sandbox_metrics(metric) for metric in await api.metrics(sandbox_id, query)]
 
     @also_on_class(_metrics_by_id)
@@ -152,6 +218,12 @@ class AsyncSandboxControl:
             start: Default: when it started.
             end: Default: now.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            for sample in await sandbox.get_metrics():
+                print(sample.timestamp, sample.cpu_used_pct, sample.mem_used)
+            ```
         """
         if not at_least(self.envd_version, METRICS):
             raise SandboxException("its agent is too old for metrics: build the template anew")
@@ -160,14 +232,39 @@ class AsyncSandboxControl:
         return [wire.sandbox_metrics(metric) for metric in await api.metrics(self._sandbox_id, query)]
 
     @classmethod
-    async def _snapshot_by_id(cls, sandbox_id: str, **options: Unpack[ApiParams]) -> SnapshotInfo:
-        snapshot = await (await api_of(sandbox_id, options)).snapshot(sandbox_id)
+    async def _snapshot_by_id(
+        cls,
+        sandbox_id: str,
+        name: str | None = None,
+        *,
+        mode: SnapshotMode | None = None,
+        **options: Unpack[ApiParams],
+    ) -> SnapshotInfo:
+        wanted = wire.snapshot_request(name, mode)
+        snapshot = await (await cls._api_for(sandbox_id, options)).snapshot(sandbox_id, wanted)
         return SnapshotInfo(snapshot.snapshot_id, snapshot.names)
 
     @also_on_class(_snapshot_by_id)
-    async def create_snapshot(self, **options: Unpack[ApiParams]) -> SnapshotInfo:
-        """Take a snapshot of its files, from which `create` makes any number of sandboxes."""
-        snapshot = await (await self._api(options)).snapshot(self._sandbox_id)
+    async def create_snapshot(
+        self, name: str | None = None, *, mode: SnapshotMode | None = None, **options: Unpack[ApiParams]
+    ) -> SnapshotInfo:
+        """Take a snapshot of its files, from which `create` makes any number of sandboxes.
+
+        Args:
+            name: A name for it besides its id.
+            mode: ``"filesystem"`` for files alone, ``"full"`` for its memory, too, where the server can keep it.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            await sandbox.commands.run("touch ready")
+            snapshot = await sandbox.create_snapshot()
+            async with await AsyncSandbox.create(snapshot.snapshot_id) as copy:
+                print(await copy.files.exists("ready"))  # True
+            ```
+        """
+        wanted = wire.snapshot_request(name, mode)
+        snapshot = await (await self._api(options)).snapshot(self._sandbox_id, wanted)
         return SnapshotInfo(snapshot.snapshot_id, snapshot.names)
 
     @classmethod
@@ -176,6 +273,7 @@ class AsyncSandboxControl:
         sandbox_id: str | None = None,
         limit: int | None = None,
         next_token: str | None = None,
+        name: str | None = None,
         **options: Unpack[ApiParams],
     ) -> AsyncSnapshotPaginator:
         """The snapshots of the account.
@@ -184,26 +282,39 @@ class AsyncSandboxControl:
             sandbox_id: Only those of this sandbox.
             limit: How many a page, at most 100.
             next_token: Where to begin: a former paginator's `next_token`.
+            name: Only those of this name.
             **options: See `ApiParams`.
         """
-        return AsyncSnapshotPaginator(sandbox_id, limit, next_token, config=ConnectionConfig.resolve(**options))
+        return AsyncSnapshotPaginator(sandbox_id, limit, next_token, name, config=cls._configured(options))
 
     @also_on_class(_snapshots_by_id)
     def list_snapshots(
-        self, limit: int | None = None, next_token: str | None = None, **options: Unpack[ApiParams]
+        self,
+        limit: int | None = None,
+        next_token: str | None = None,
+        name: str | None = None,
+        **options: Unpack[ApiParams],
     ) -> AsyncSnapshotPaginator:
         """The snapshots of this sandbox.
 
         Args:
             limit: How many a page, at most 100.
             next_token: Where to begin: a former paginator's `next_token`.
+            name: Only those of this name.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            await sandbox.create_snapshot()
+            async for snapshot in sandbox.list_snapshots():
+                print(snapshot.snapshot_id)
+            ```
         """
         config = self._config.override(**options)
-        return AsyncSnapshotPaginator(self._sandbox_id, limit, next_token, config=config)
+        return AsyncSnapshotPaginator(self._sandbox_id, limit, next_token, name, config=config)
 
-    @staticmethod
-    async def delete_snapshot(snapshot_id: str, **options: Unpack[ApiParams]) -> bool:
+    @classmethod
+    async def delete_snapshot(cls, snapshot_id: str, **options: Unpack[ApiParams]) -> bool:
         """Delete a snapshot; sandboxes made from it go on.
 
         Args:
@@ -212,9 +323,15 @@ class AsyncSandboxControl:
 
         Returns:
             True, or False if there was none.
+
+        Example:
+            ```python
+            snapshot = await sandbox.create_snapshot()
+            print(await AsyncSandbox.delete_snapshot(snapshot.snapshot_id))  # True
+            ```
         """
         arguments.identifier(snapshot_id, "snapshot_id")
-        api = await AsyncControlPlane.at(ConnectionConfig.resolve(**options))
+        api = await AsyncControlPlane.at(cls._configured(options))
         return await api.delete_template(snapshot_id)
 
     @classmethod
@@ -226,7 +343,7 @@ class AsyncSandboxControl:
         **options: Unpack[ApiParams],
     ) -> None:
         rules = wire.network_update(internet_access, network)
-        await (await api_of(sandbox_id, options)).set_network(sandbox_id, rules)
+        await (await cls._api_for(sandbox_id, options)).set_network(sandbox_id, rules)
 
     @also_on_class(_network_by_id)
     async def set_network(
@@ -241,18 +358,46 @@ class AsyncSandboxControl:
             internet_access: Whether it may reach anything outside.
             network: ``allow_out`` and ``deny_out``; what is not named there is not kept.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            await sandbox.set_network(internet_access=False)
+            ```
         """
         rules = wire.network_update(internet_access, network)
+        await (await self._api(options)).set_network(self._sandbox_id, rules)
+
+    @classmethod
+    async def _update_network_by_id(
+        cls, sandbox_id: str, network: SandboxNetworkUpdate, **options: Unpack[ApiParams]
+    ) -> None:
+        rules = wire.network_update(**wire.network_arguments(network))
+        await (await cls._api_for(sandbox_id, options)).set_network(sandbox_id, rules)
+
+    @also_on_class(_update_network_by_id)
+    async def update_network(self, network: SandboxNetworkUpdate, **options: Unpack[ApiParams]) -> None:
+        """Replace what it may reach; the same as `set_network`, with all in one dict.
+
+        Args:
+            network: ``allow_out``, ``deny_out`` and ``allow_internet_access``; what is not named is not kept.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            await sandbox.update_network({"allow_internet_access": False})
+            ```
+        """
+        rules = wire.network_update(**wire.network_arguments(network))
         await (await self._api(options)).set_network(self._sandbox_id, rules)
 
     async def _api(self, options: ApiParams) -> AsyncControlPlane:
         return await AsyncControlPlane.at(self._config.override(**options))
 
+    @classmethod
+    async def _api_for(cls, sandbox_id: str, options: ApiParams) -> AsyncControlPlane:
+        """The control plane for a call on the class; the id is looked at before anything is started or sent."""
+        arguments.identifier(sandbox_id, "sandbox_id")
+        return await AsyncControlPlane.at(cls._configured(options))
+
 
 Metrics = list[SandboxMetrics]
-
-
-async def api_of(sandbox_id: str, options: ApiParams) -> AsyncControlPlane:
-    """The control plane for a call on the class; the id is looked at before anything is started or sent."""
-    arguments.identifier(sandbox_id, "sandbox_id")
-    return await AsyncControlPlane.at(ConnectionConfig.resolve(**options))

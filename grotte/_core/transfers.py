@@ -7,7 +7,6 @@ A directory travels as one archive: one request, however many files, with their 
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import shutil
 import stat
@@ -54,7 +53,7 @@ class AsyncTransfer:
         self._request_timeout = request_timeout
         self._on_progress = on_progress
         #: A directory of the sandbox and a prefix of local names, which nobody else uses.
-        token = secrets.token_hex(8)
+        token = os.urandom(8).hex()
         self._remote = f"/tmp/.grotte-{token}"  # noqa: S108 - made with a random name and mode 0700
         self._mark = f".grotte-{token}"
         self._complete = False

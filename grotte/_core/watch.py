@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, Unpack
 
 import msgspec
 
@@ -13,6 +13,9 @@ from grotte._core import _aio
 from grotte._core.client import deadline_after
 from grotte._core.event_stream import AsyncEventStream
 from grotte._core.rpc import AsyncEnvd
+from grotte._proto import arguments
+from grotte._proto.calls import CallParams, RequestParams, check_call
+from grotte._proto.connect import Envelope
 from grotte._proto.entries import public_event
 from grotte._proto.failures import command_limit
 from grotte._proto.messages import (
@@ -45,16 +48,20 @@ _KINDS = {"not_found": FileNotFoundException}
 _decode = msgspec.json.Decoder(WatchDirResponse, strict=False).decode
 
 
+def _event(envelope: Envelope) -> WatchDirResponse:
+    return _decode(envelope.payload)
+
+
 class AsyncEvents(Protocol):
     """Where a handle has its events from."""
 
     async def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none at the end."""
 
-    async def take(self) -> list[FilesystemEvent]:
+    async def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """What there is."""
 
-    async def aclose(self) -> None:
+    async def aclose(self, request_timeout: float | None = None) -> None:
         """Stop watching."""
 
 
@@ -70,7 +77,7 @@ class AsyncStreamedEvents:
     ) -> Self:
         """Start to watch; when this returns, nothing is missed any more."""
         request = envd.stream_request("filesystem.Filesystem/WatchDir", message, user, timeout)
-        stream = AsyncEventStream(envd, request, timeout, _decode, subject="the watch", kinds=_KINDS)
+        stream = AsyncEventStream(envd, request, timeout, _event, subject="the watch", kinds=_KINDS)
         first = await stream.open(envd.config.timeout(opening))
         if not first or first[0].start is None:
             await stream.aclose()
@@ -84,7 +91,7 @@ class AsyncStreamedEvents:
                 return events
         return []
 
-    async def take(self) -> list[FilesystemEvent]:
+    async def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """What arrives within a moment."""
         found: list[FilesystemEvent] = []
         with _aio.deadline_scope(deadline_after(COLLECT_SECONDS)) as scope:
@@ -95,7 +102,7 @@ class AsyncStreamedEvents:
                 pass
         return found
 
-    async def aclose(self) -> None:
+    async def aclose(self, request_timeout: float | None = None) -> None:
         """Stop watching."""
         await self._stream.aclose()
 
@@ -140,18 +147,18 @@ class AsyncPolledEvents:
             pause = min(longest, pause * 1.5)
         return []
 
-    async def take(self) -> list[FilesystemEvent]:
+    async def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """All up to now."""
         answer = await self._envd.unary(
             "filesystem.Filesystem/GetWatcherEvents",
             self._message,
             WatcherEventsResponse,
-            request_timeout=self._request_timeout,
+            request_timeout=request_timeout if request_timeout is not None else self._request_timeout,
         )
         events = (public_event(event) for event in answer.events)
         return [event for event in events if event is not None]
 
-    async def aclose(self) -> None:
+    async def aclose(self, request_timeout: float | None = None) -> None:
         """Stop watching."""
         if self._closed.is_set():
             return
@@ -161,7 +168,7 @@ class AsyncPolledEvents:
                 "filesystem.Filesystem/RemoveWatcher",
                 self._message,
                 Empty,
-                request_timeout=self._request_timeout,
+                request_timeout=request_timeout if request_timeout is not None else self._request_timeout,
                 idempotent=True,
             )
         except NotFoundException:
@@ -174,8 +181,11 @@ class AsyncWatchHandle:
     Example:
         ```python
         async with await sandbox.files.watch_dir("/home/user", recursive=True) as watch:
+            await sandbox.files.write("/home/user/done", "yes")
             async for event in watch:
                 print(event.type, event.name)
+                if event.name == "done":
+                    break
         ```
     """
 
@@ -191,27 +201,56 @@ class AsyncWatchHandle:
         self._waiting: deque[FilesystemEvent] = deque()
         self._stopped = False
 
-    async def get_new_events(self) -> list[FilesystemEvent]:
+    async def get_new_events(
+        self, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> list[FilesystemEvent]:
         """What has happened since the last call, or since the watch began; may be nothing.
+
+        Args:
+            request_timeout: In seconds; default: as given to `watch_dir`.
+            **call: See `CallParams`.
 
         Raises:
             SandboxException: the watch was stopped, or events were lost because too many happened at once.
+
+        Example:
+            ```python
+            watch = await sandbox.files.watch_dir("/tmp")
+            await sandbox.files.write("/tmp/new", "x")
+            for event in await watch.get_new_events():
+                print(event.type, event.name)
+            ```
         """
+        check_call(call)
+        arguments.seconds(request_timeout, "request_timeout")
         if self._stopped:
             raise SandboxException("the watch was stopped")
-        self._waiting += await self._events.take()
+        self._waiting += await self._events.take(request_timeout)
         found = []
         while self._waiting:
             found.append(await self._hand_out())
         return found
 
-    async def wait(self) -> None:
+    async def wait(self, **call: Unpack[RequestParams]) -> None:
         """Give all events to `on_event` until the watch ends, which is then told to `on_exit` if that was given.
+
+        Args:
+            **call: See `RequestParams`.
 
         Raises:
             TimeoutException: its time is over.
             SandboxException: events were lost because too many happened at once.
+
+        Example:
+            ```python
+            watch = await sandbox.files.watch_dir("/tmp", on_event=print, timeout=1)
+            try:
+                await watch.wait()
+            except TimeoutException:
+                print("nothing happens any more")
+            ```
         """
+        check_call(call, RequestParams)
         try:
             async for _ in self:
                 pass
@@ -240,10 +279,23 @@ class AsyncWatchHandle:
             await _aio.call(self._on_event, event)
         return event
 
-    async def stop(self) -> None:
-        """Stop watching; may be called more than once."""
+    async def stop(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> None:
+        """Stop watching; may be called more than once.
+
+        Args:
+            request_timeout: In seconds; default: as given to `watch_dir`.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            watch = await sandbox.files.watch_dir("/tmp")
+            await watch.stop()
+            ```
+        """
+        check_call(call)
+        arguments.seconds(request_timeout, "request_timeout")
         self._stopped = True
-        await self._events.aclose()
+        await self._events.aclose(request_timeout)
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from grotte.errors import InvalidArgumentException
 
 #: No Linux passes a longer argument to a program, whatever its page size (32 pages of 64 KiB).
 MAX_COMMAND_BYTES = 2 * 1024 * 1024
+#: What one message brings to a process, far below what servers take.
+MAX_INPUT_BYTES = 8 * 1024 * 1024
+#: What Linux takes as a path, its end not counted.
+MAX_PATH_BYTES = 4095
+#: No directory of users has longer names.
+MAX_USER = 256
 #: The control plane's ids and template references are far shorter.
 MAX_NAME = 512
 MAX_PID = 2**32 - 1
@@ -36,6 +43,21 @@ def text(value: object, name: str, *, empty: bool = False) -> str:
     return value
 
 
+def path(value: object, name: str) -> str:
+    """A path in a sandbox."""
+    value = text(value, name)
+    size = len(value.encode())
+    if size > MAX_PATH_BYTES:
+        raise InvalidArgumentException(f"{name} is {size} bytes long, and no system takes more than {MAX_PATH_BYTES}")
+    return value
+
+
+def handler(value: object, name: str) -> None:
+    """A callback, or None."""
+    if value is not None and not callable(value):
+        raise InvalidArgumentException(f"{name} must be a function, not {type(value).__name__}")
+
+
 def identifier(value: object, name: str) -> str:
     """An id or a template reference: visible ASCII."""
     value = text(value, name)
@@ -47,8 +69,8 @@ def identifier(value: object, name: str) -> str:
 def user_name(value: object) -> str:
     """A user of the sandbox, as Basic authorization can carry it."""
     value = text(value, "user")
-    if ":" in value or not value.isprintable():
-        raise InvalidArgumentException("user must not contain colons or control characters")
+    if ":" in value or not value.isprintable() or len(value) > MAX_USER:
+        raise InvalidArgumentException(f"user must be at most {MAX_USER} characters, none a colon or control character")
     return value
 
 
@@ -68,7 +90,9 @@ def environment(value: object, name: str = "envs") -> dict[str, str]:
     found = string_map(value, name)
     for key in found:
         if not key or "=" in key:
-            raise InvalidArgumentException(f"{name}: {key!r} is no name of an environment variable")
+            raise InvalidArgumentException(f"{name}: {key[:100]!r} is no name of an environment variable")
+        if len(key.encode()) + len(found[key].encode()) > MAX_COMMAND_BYTES:
+            raise InvalidArgumentException(f"{name}: {key[:100]!r} is longer than any system takes: write it to a file")
     return found
 
 
@@ -123,6 +147,13 @@ def input_bytes(value: object) -> bytes:
     if not isinstance(value, bytes | bytearray | memoryview):
         raise InvalidArgumentException(f"data must be str or bytes, not {type(value).__name__}")
     return bytes(value)
+
+
+def input_pieces(value: object) -> Iterator[str]:
+    """The same in base64, in pieces of which each fits into one message; at least one."""
+    data = input_bytes(value)
+    for start in range(0, max(1, len(data)), MAX_INPUT_BYTES):
+        yield b64encode(data[start : start + MAX_INPUT_BYTES]).decode()
 
 
 def process_id(value: object) -> int:

@@ -82,6 +82,7 @@ class ListedSandbox(ControlMessage, kw_only=True):
     alias: str | UnsetType | None = UNSET
     metadata: dict[str, str] | UnsetType | None = UNSET
     volume_mounts: list[VolumeMount] | UnsetType | None = msgspec.field(default=UNSET, name="volumeMounts")
+    unresponsive: bool | UnsetType | None = msgspec.field(default=UNSET, name="envdUnresponsiveAtPause")
 
 
 class SandboxDetail(ListedSandbox, kw_only=True):
@@ -98,6 +99,21 @@ class TimeoutRequest(ControlMessage, kw_only=True):
     """``POST /sandboxes/{id}/timeout`` and the connects, in seconds."""
 
     timeout: int | UnsetType = UNSET
+    memory: bool | UnsetType = UNSET
+
+
+class PauseRequest(ControlMessage, rename="camel", kw_only=True):
+    """``POST /sandboxes/{id}/pause``; may be left out altogether."""
+
+    memory: bool | UnsetType = UNSET
+    require_healthy_guest: bool | UnsetType = UNSET
+
+
+class SnapshotRequest(ControlMessage, kw_only=True):
+    """``POST /sandboxes/{id}/snapshots``."""
+
+    name: str | UnsetType = UNSET
+    memory: bool | UnsetType = UNSET
 
 
 class ErrorBody(ControlMessage, kw_only=True):

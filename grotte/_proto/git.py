@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias
 
 from grotte._proto import arguments
+from grotte._proto.calls import CallParams
 from grotte.errors import InvalidArgumentException
 from grotte.models import Username
 
@@ -21,8 +22,8 @@ STATUS = ["status", "--porcelain=v2", "--branch", "-z"]
 BRANCHES = ["for-each-ref", "--format=%(refname:strip=2)%09%(HEAD)", "refs/heads"]
 
 
-class GitParams(TypedDict, total=False):
-    """What every call of `sandbox.git` accepts.
+class GitParams(CallParams, total=False):
+    """What every call of `sandbox.git` accepts; and `api_key`, as `CallParams` says.
 
     Attributes:
         envs: Environment variables of the command.

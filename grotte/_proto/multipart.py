@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator, Sequence
 
 
@@ -20,7 +20,7 @@ class Multipart:
     """
 
     def __init__(self, files: Sequence[tuple[str, bytes]]) -> None:
-        boundary = secrets.token_hex(16)
+        boundary = os.urandom(16).hex()
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self._pieces: list[bytes] = []
         for path, content in files:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Literal, TypedDict, cast
 from urllib.parse import quote, urlencode
 
 from msgspec import UNSET, UnsetType
 
-from grotte._proto import arguments, control
+from grotte._proto import arguments, control, mounts
 from grotte._proto.entries import timestamp
+from grotte._proto.mounts import Named
 from grotte.errors import InvalidArgumentException
 from grotte.models import (
     SandboxInfo,
     SandboxInfoLifecycle,
     SandboxLifecycle,
+    SandboxListOrder,
     SandboxMetrics,
     SandboxNetworkOpts,
+    SandboxNetworkUpdate,
+    SandboxOnResume,
     SandboxQuery,
     SandboxState,
+    SnapshotMode,
 )
 
 DEFAULT_TEMPLATE = "base"
@@ -31,6 +38,8 @@ MAX_PAGE = 100
 MAX_FORKS = 20
 MAX_REFRESH = 3600
 
+INTERNET: Literal["allow_internet_access"] = "allow_internet_access"
+_KEY = re.compile(r"[a-z0-9-]{1,255}")
 _NETWORK_LISTS = ("allow_out", "deny_out")
 _NETWORK_NAMES = {*_NETWORK_LISTS, "allow_public_traffic", "mask_request_host"}
 
@@ -45,7 +54,7 @@ def new_sandbox(
     allow_internet_access: bool,
     network: SandboxNetworkOpts | None,
     lifecycle: SandboxLifecycle | None,
-    volume_mounts: Mapping[str, str] | None,
+    volume_mounts: Mapping[str, str | Named] | None,
 ) -> control.NewSandbox:
     """The request for a new sandbox.
 
@@ -53,7 +62,6 @@ def new_sandbox(
         InvalidArgumentException: something in it cannot be right.
     """
     pause, resume = _lifecycle(lifecycle)
-    mounts = arguments.string_map(volume_mounts, "volume_mounts")
     return control.NewSandbox(
         template_id=DEFAULT_TEMPLATE if template is None else arguments.identifier(template, "template"),
         timeout=arguments.lifetime(DEFAULT_LIFETIME if timeout is None else timeout),
@@ -64,7 +72,7 @@ def new_sandbox(
         metadata=arguments.string_map(metadata, "metadata"),
         env_vars=arguments.environment(envs),
         network=UNSET if network is None else _network(network),
-        volume_mounts=[control.VolumeMount(name=name, path=path) for path, name in mounts.items()] or UNSET,
+        volume_mounts=mounts.volume_mounts(volume_mounts) or UNSET,
     )
 
 
@@ -76,6 +84,21 @@ def network_update(internet_access: bool, network: SandboxNetworkOpts | None) ->
         allow_out=rules.allow_out,
         deny_out=rules.deny_out,
     )
+
+
+def network_arguments(network: SandboxNetworkUpdate) -> NetworkArguments:
+    """The arguments of `set_network` for all of them in one dict."""
+    if not isinstance(network, Mapping):
+        raise InvalidArgumentException(f"network must be a dict, not {type(network).__name__}")
+    rules = cast("SandboxNetworkOpts", {name: rule for name, rule in network.items() if name != INTERNET})
+    return {"internet_access": network.get(INTERNET, True), "network": rules}
+
+
+class NetworkArguments(TypedDict):
+    """The arguments of `set_network`."""
+
+    internet_access: bool
+    network: SandboxNetworkOpts
 
 
 def connect_lifetime(timeout: float | None) -> int:
@@ -91,7 +114,50 @@ def refresh_seconds(seconds: float | None, duration: float | None) -> int:
     return arguments.whole(arguments.lifetime(value, "seconds", zero=True), "seconds", 0, MAX_REFRESH)
 
 
-def list_query(query: SandboxQuery | None, limit: int | None, next_token: str | None) -> dict[str, str]:
+def idempotency_key(key: object) -> str | None:
+    """What makes a repeated creation the same one."""
+    if key is None:
+        return None
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise InvalidArgumentException("idempotency_key must be 1 to 255 lower-case letters, digits and '-'")
+    return key
+
+
+def pause_request(keep_memory: bool | None, mode: SnapshotMode | None, strict: bool) -> control.PauseRequest | None:
+    """How to pause; None for as servers do by themselves."""
+    memory = _with_memory(keep_memory, mode)
+    healthy = True if _flag(strict, "strict") else UNSET
+    if memory is UNSET and healthy is UNSET:
+        return None
+    return control.PauseRequest(memory=memory, require_healthy_guest=healthy)
+
+
+def snapshot_request(name: str | None, mode: SnapshotMode | None) -> control.SnapshotRequest:
+    """What to take a snapshot of, and what to call it."""
+    called = UNSET if name is None else arguments.identifier(name, "name")
+    return control.SnapshotRequest(name=called, memory=_with_memory(None, mode))
+
+
+def _with_memory(keep_memory: bool | None, mode: SnapshotMode | None) -> bool | UnsetType:
+    if mode is None:
+        return UNSET if keep_memory is None else _flag(keep_memory, "keep_memory")
+    if mode not in ("full", "filesystem"):
+        raise InvalidArgumentException(f"mode must be 'full' or 'filesystem', not {mode!r}")
+    if keep_memory is not None:
+        raise InvalidArgumentException("give either keep_memory or mode")
+    return mode == "full"
+
+
+def reboots(on_resume: SandboxOnResume) -> bool:
+    """Whether what was in memory is left behind."""
+    if on_resume not in ("restore", "reboot"):
+        raise InvalidArgumentException(f"on_resume must be 'restore' or 'reboot', not {on_resume!r}")
+    return on_resume == "reboot"
+
+
+def list_query(
+    query: SandboxQuery | None, limit: int | None, next_token: str | None, order: SandboxListOrder | None = None
+) -> dict[str, str]:
     """The parameters of one page; running sandboxes unless the query names states."""
     query = query or SandboxQuery()
     states = [SandboxState.RUNNING] if query.state is None else query.state
@@ -103,6 +169,19 @@ def list_query(query: SandboxQuery | None, limit: int | None, next_token: str | 
     if metadata:
         # the server unquotes twice: the pairs, and then each key and value
         found["metadata"] = urlencode({quote(key): quote(value) for key, value in metadata.items()})
+    if query.template is not None:
+        found["template"] = arguments.identifier(query.template, "template")
+    if query.started_after is not None:
+        found["startedAfter"] = _moment(query.started_after, "started_after").isoformat()
+    if order is not None:
+        if order not in ("asc", "desc"):
+            raise InvalidArgumentException(f"order must be 'asc' or 'desc', not {order!r}")
+        found["order"] = order
+    return found | _page_query(limit, next_token)
+
+
+def _page_query(limit: int | None, next_token: str | None) -> dict[str, str]:
+    found = {}
     if limit is not None:
         found["limit"] = str(arguments.whole(limit, "limit", 1, MAX_PAGE))
     if next_token is not None:
@@ -110,16 +189,23 @@ def list_query(query: SandboxQuery | None, limit: int | None, next_token: str | 
     return found
 
 
-def snapshots_query(sandbox_id: str | None, limit: int | None, next_token: str | None) -> dict[str, str]:
+def _moment(value: object, name: str) -> datetime:
+    """A moment; one without a time zone is local, as everywhere in Python."""
+    if not isinstance(value, datetime):
+        raise InvalidArgumentException(f"{name} must be a datetime, not {type(value).__name__}")
+    return value.astimezone(UTC)
+
+
+def snapshots_query(
+    sandbox_id: str | None, limit: int | None, next_token: str | None, name: str | None = None
+) -> dict[str, str]:
     """The parameters of one page of snapshots."""
     found = {}
+    if name is not None:
+        found["name"] = arguments.identifier(name, "name")
     if sandbox_id is not None:
         found["sandboxID"] = arguments.identifier(sandbox_id, "sandbox_id")
-    if limit is not None:
-        found["limit"] = str(arguments.whole(limit, "limit", 1, MAX_PAGE))
-    if next_token is not None:
-        found["nextToken"] = arguments.text(next_token, "next_token")
-    return found
+    return found | _page_query(limit, next_token)
 
 
 def fork_request(count: int, timeout: float | None) -> control.ForkRequest:
@@ -132,9 +218,7 @@ def metrics_query(start: datetime | None, end: datetime | None) -> dict[str, str
     found = {}
     for name, moment in (("start", start), ("end", end)):
         if moment is not None:
-            if not isinstance(moment, datetime):
-                raise InvalidArgumentException(f"{name} must be a datetime, not {type(moment).__name__}")
-            found[name] = str(math.floor(moment.timestamp()))
+            found[name] = str(math.floor(_moment(moment, name).timestamp()))
     return found
 
 
@@ -158,6 +242,7 @@ def sandbox_info(listed: control.ListedSandbox) -> SandboxInfo:
         network=_public_network(detail.network) if detail and detail.network else None,
         lifecycle=_public_lifecycle(detail.lifecycle) if detail and detail.lifecycle else None,
         volume_mounts=[{"name": mount.name, "path": mount.path} for mount in listed.volume_mounts or ()],
+        envd_unresponsive_at_pause=listed.unresponsive is True,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 import time
 from typing import Literal, TypedDict
@@ -40,6 +39,8 @@ def sign(path: str, operation: Operation, user: str, access_token: str, expirati
     Returns:
         ``v1_`` and the unpadded base64 of the SHA-256; percent-encode it in a URL.
     """
+    import hashlib  # here: few sign, and it takes several MiB
+
     raw = f"{path}:{operation}:{user}:{access_token}"
     if expiration is not None:
         raw += f":{expiration}"

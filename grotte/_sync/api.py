@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from grotte._proto import control
-from grotte._proto.backoff import retry_delay
+from grotte._proto.backoff import retry_after
 from grotte._proto.failures import Context, api_failure
 from grotte._proto.http import Coalesce, Response, split_url
-from grotte._sync import _sio
-from grotte._sync.client import deadline_after, fetch, locate
+from grotte._sync.client import fetch_patiently, locate
 from grotte._sync.exchange import Request
 from grotte.config import ConnectionConfig, user_agent
 from grotte.errors import (
-    ApiUnreachableException,
     GrotteException,
     SandboxException,
     SandboxNotFoundException,
@@ -41,25 +39,26 @@ class ControlPlane:
         self.config = config
 
     @classmethod
-    def at(cls, config: ConnectionConfig) -> ControlPlane:
+    def at(cls, config: ConnectionConfig) -> Self:
         """The control plane of a configuration; starts the engine on this machine if it is that."""
         return cls(locate(config))
 
-    def create(self, wanted: control.NewSandbox) -> control.Sandbox:
+    def create(self, wanted: control.NewSandbox, key: str | None = None) -> control.Sandbox:
         """``POST /sandboxes``. The key lets a server that knows it make one sandbox of two attempts."""
-        headers = [("Idempotency-Key", secrets.token_hex(16))]
+        headers = [("Idempotency-Key", key or os.urandom(16).hex())]
         response = self._call("POST", "/sandboxes", wanted, headers=headers, kinds=_NO_TEMPLATE)
         return self._read(response, control.Sandbox, "POST /sandboxes")
 
-    def connect(self, sandbox_id: str, timeout: int) -> control.Sandbox:
-        """Extend the life of a running sandbox, or resume a paused one."""
-        body = control.TimeoutRequest(timeout=timeout)
-        response = self._on(sandbox_id, "POST", "/connect", body, idempotent=True)
-        return self._read(response, control.Sandbox, "POST /sandboxes/{id}/connect")
+    def connect(self, sandbox_id: str, timeout: int, *, reboot: bool = False) -> control.Sandbox:
+        """Extend the life of a running sandbox, or resume a paused one, with its memory or from its files alone."""
+        body = control.TimeoutRequest(timeout=timeout, memory=False if reboot else UNSET)
+        version = "/v2" if reboot else ""
+        response = self._on(sandbox_id, "POST", "/connect", body, version=version, idempotent=True)
+        return self._read(response, control.Sandbox, "POST /sandboxes/{id}/connect", sandbox_id)
 
     def get(self, sandbox_id: str) -> control.SandboxDetail:
         response = self._on(sandbox_id, "GET", "", None)
-        return self._read(response, control.SandboxDetail, "GET /sandboxes/{id}")
+        return self._read(response, control.SandboxDetail, "GET /sandboxes/{id}", sandbox_id)
 
     def kill(self, sandbox_id: str) -> bool:
         """Whether it was there."""
@@ -73,17 +72,17 @@ class ControlPlane:
     def refresh(self, sandbox_id: str, duration: int) -> None:
         self._on(sandbox_id, "POST", "/refreshes", control.RefreshRequest(duration=duration))
 
-    def pause(self, sandbox_id: str) -> bool:
+    def pause(self, sandbox_id: str, wanted: control.PauseRequest | None = None) -> bool:
         """Whether it was running."""
-        response = self._on(sandbox_id, "POST", "/pause", None, accept=(409,))
+        response = self._on(sandbox_id, "POST", "/pause", wanted, accept=(409,))
         return response.status != 409
 
     def set_network(self, sandbox_id: str, rules: control.NetworkUpdate) -> None:
         self._on(sandbox_id, "PUT", "/network", rules, idempotent=True)
 
-    def snapshot(self, sandbox_id: str) -> control.Snapshot:
-        response = self._on(sandbox_id, "POST", "/snapshots", control.Nothing())
-        return self._read(response, control.Snapshot, "POST /sandboxes/{id}/snapshots")
+    def snapshot(self, sandbox_id: str, wanted: control.SnapshotRequest) -> control.Snapshot:
+        response = self._on(sandbox_id, "POST", "/snapshots", wanted)
+        return self._read(response, control.Snapshot, "POST /sandboxes/{id}/snapshots", sandbox_id)
 
     def snapshots_page(self, query: Mapping[str, str]) -> tuple[list[control.Snapshot], str | None]:
         """One page, and the token of the next one."""
@@ -100,11 +99,11 @@ class ControlPlane:
     def fork(self, sandbox_id: str, wanted: control.ForkRequest) -> list[control.Fork]:
         """Make copies of a running sandbox."""
         response = self._on(sandbox_id, "POST", "/fork", wanted)
-        return self._read(response, list[control.Fork], "POST /sandboxes/{id}/fork")
+        return self._read(response, list[control.Fork], "POST /sandboxes/{id}/fork", sandbox_id)
 
     def metrics(self, sandbox_id: str, query: Mapping[str, str]) -> list[control.Metric]:
         response = self._on(sandbox_id, "GET", "/metrics", None, query=query)
-        return self._read(response, list[control.Metric], "GET /sandboxes/{id}/metrics")
+        return self._read(response, list[control.Metric], "GET /sandboxes/{id}/metrics", sandbox_id)
 
     def list_page(self, query: Mapping[str, str]) -> tuple[list[control.ListedSandbox], str | None]:
         """One page, and the token of the next one."""
@@ -120,10 +119,11 @@ class ControlPlane:
         body: Struct | None,
         *,
         query: Mapping[str, str] | None = None,
+        version: str = "",
         idempotent: bool = False,
         accept: tuple[int, ...] = (),
     ) -> Response:
-        target = f"/sandboxes/{quote(sandbox_id, safe='')}{path}"
+        target = f"{version}/sandboxes/{quote(sandbox_id, safe='')}{path}"
         return self._call(
             method,
             target,
@@ -145,28 +145,18 @@ class ControlPlane:
         headers: list[tuple[str, str]] | None = None,
         sandbox_id: str | None = None,
         kinds: Mapping[int, type[GrotteException]] | None = None,
+        default: type[GrotteException] = SandboxException,
         idempotent: bool = False,
         accept: tuple[int, ...] = (),
     ) -> Response:
         request = self._request(method, path, body, query, headers or [], idempotent)
         context = Context(f"{method} {path}", sandbox_id)
-        response = self._send(request, context, idempotent or method == "GET")
+        response = fetch_patiently(request, self.config.request_timeout, context, idempotent or method == "GET")
         if response.status < 300 or response.status in accept:
             return response
-        raise api_failure(response.status, response.content, context, kinds)
-
-    def _send(self, request: Request, context: Context, idempotent: bool) -> Response:
-        """Send it, again when the server is busy and says or lets expect that this helps; all within one limit."""
-        deadline = deadline_after(self.config.request_timeout)
-        attempt = 0
-        while True:
-            left = None if deadline is None else max(0.0, deadline - _sio.clock())
-            response = fetch(request, timeout=left, context=context, unreachable=ApiUnreachableException)
-            delay = retry_delay(response.status, response.headers, attempt=attempt, idempotent=idempotent)
-            if delay is None or (deadline is not None and _sio.clock() + delay >= deadline):
-                return response
-            _sio.sleep(delay)
-            attempt += 1
+        failure = api_failure(response.status, response.content, context, kinds, default)
+        failure.retry_after = retry_after(response.headers)
+        raise failure
 
     def _request(
         self,
@@ -199,11 +189,12 @@ class ControlPlane:
             coalesce=coalesce,
             idempotent=idempotent,
             proxy=self.config.proxy,
+            transports=self.config.transports,
         )
 
-    def _read(self, response: Response, kind: type[M], request: str) -> M:
+    def _read(self, response: Response, kind: type[M], request: str, sandbox_id: str | None = None) -> M:
         try:
             return msgspec.json.decode(response.content, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             text = f"the answer is not understood: {error}"
-            raise Context(request).fail(SandboxException, text, response.status) from None
+            raise Context(request, sandbox_id).fail(SandboxException, text, response.status) from None

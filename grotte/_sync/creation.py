@@ -18,12 +18,14 @@ CREATE_GRACE = 10.0
 KILL_SECONDS = 10.0
 
 
-def create_or_kill(api: ControlPlane, wanted: control.NewSandbox) -> control.Sandbox:
+def create_or_kill(
+    api: ControlPlane, wanted: control.NewSandbox, idempotency_key: str | None = None
+) -> control.Sandbox:
     """Create a sandbox; if the caller is cancelled meanwhile, find out which it is, and kill it."""
     made: list[control.Sandbox] = []
 
     def create() -> None:
-        made.append(api.create(wanted))
+        made.append(api.create(wanted, idempotency_key))
 
     try:
         _sio.see_through(CREATE_GRACE, create)

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import builtins
+from typing import Unpack
 
 from grotte._dual import accepts_old_names
 from grotte._proto import arguments
+from grotte._proto.calls import CallParams, check_call
 from grotte._proto.entries import public_entry
 from grotte._proto.messages import (
     Empty,
@@ -43,6 +45,7 @@ class Entries:
         depth: int | None = 1,
         user: Username | None = None,
         request_timeout: float | None = None,
+        **call: Unpack[CallParams],
     ) -> builtins.list[EntryInfo]:
         """List a directory.
 
@@ -51,6 +54,7 @@ class Entries:
             depth: How many levels; 1 is the directory itself.
             user: Whose home relative paths start at.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Returns:
             Its files, directories and links; sockets and devices are left out.
@@ -58,56 +62,94 @@ class Entries:
         Raises:
             FileNotFoundException: there is no such directory.
             InvalidArgumentException: it is no directory.
+
+        Example:
+            ```python
+            for entry in sandbox.files.list("/etc", depth=2):
+                print(entry.type, entry.path, entry.size)
+            ```
         """
+        check_call(call)
         levels = arguments.whole(1 if depth is None else depth, "depth", 1, MAX_DEPTH)
         request = ListDirRequest(path=checked_path(path), depth=levels)
         reply = self._call("ListDir", request, ListDirResponse, user, request_timeout, idempotent=True)
         entries = [public_entry(entry) for entry in reply.entries]
         return [entry for entry in entries if entry.type is not None]
 
-    def exists(self, path: str, user: Username | None = None, request_timeout: float | None = None) -> bool:
+    def exists(
+        self, path: str, user: Username | None = None, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> bool:
         """Whether there is anything at a path.
 
         Args:
             path: Where.
             user: Whose home relative paths start at.
             request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            print(sandbox.files.exists("/etc/passwd"))  # True
+            ```
         """
+        check_call(call)
         try:
-            self.get_info(path, user, request_timeout)
+            self._stat(path, user, request_timeout)
         except FileNotFoundException:
             return False
         return True
 
-    def get_info(self, path: str, user: Username | None = None, request_timeout: float | None = None) -> EntryInfo:
+    def get_info(
+        self, path: str, user: Username | None = None, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> EntryInfo:
         """What is at a path.
 
         Args:
             path: Where.
             user: Whose home relative paths start at.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Raises:
             FileNotFoundException: nothing.
-        """
-        request = PathRequest(path=checked_path(path))
-        reply = self._call("Stat", request, EntryResponse, user, request_timeout, idempotent=True)
-        return public_entry(reply.entry)
 
-    def make_dir(self, path: str, user: Username | None = None, request_timeout: float | None = None) -> bool:
+        Example:
+            ```python
+            entry = sandbox.files.get_info("/etc/passwd")
+            print(entry.owner, entry.permissions, entry.modified_time)
+            ```
+        """
+        check_call(call)
+        return public_entry((self._stat(path, user, request_timeout)).entry)
+
+    def _stat(self, path: str, user: Username | None, request_timeout: float | None) -> EntryResponse:
+        request = PathRequest(path=checked_path(path))
+        return self._call("Stat", request, EntryResponse, user, request_timeout, idempotent=True)
+
+    def make_dir(
+        self, path: str, user: Username | None = None, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> bool:
         """Make a directory, and those above it.
 
         Args:
             path: Where.
             user: Who will own it.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Returns:
             True, or False if it was there already.
 
         Raises:
             InvalidArgumentException: something else is there.
+
+        Example:
+            ```python
+            print(sandbox.files.make_dir("/tmp/a/b"))  # True
+            print(sandbox.files.make_dir("/tmp/a/b"))  # False: it is there
+            ```
         """
+        check_call(call)
         try:
             self._call("MakeDir", PathRequest(path=checked_path(path)), EntryResponse, user, request_timeout)
         except _AlreadyExists:
@@ -116,7 +158,12 @@ class Entries:
 
     @accepts_old_names(old_path="src", new_path="dst")
     def rename(
-        self, src: str, dst: str, user: Username | None = None, request_timeout: float | None = None
+        self,
+        src: str,
+        dst: str,
+        user: Username | None = None,
+        request_timeout: float | None = None,
+        **call: Unpack[CallParams],
     ) -> EntryInfo:
         """Rename or move a file or directory; a file that is there already is replaced.
 
@@ -125,22 +172,41 @@ class Entries:
             dst: Where to; directories above it are made.
             user: Whose home relative paths start at.
             request_timeout: In seconds.
+            **call: See `CallParams`.
 
         Raises:
             FileNotFoundException: there is no such file or directory.
+
+        Example:
+            ```python
+            sandbox.files.write("/tmp/draft", "text")
+            entry = sandbox.files.rename("/tmp/draft", "/tmp/final")
+            print(entry.path)  # /tmp/final
+            ```
         """
+        check_call(call)
         request = MoveRequest(source=checked_path(src, "src"), destination=checked_path(dst, "dst"))
         reply = self._call("Move", request, EntryResponse, user, request_timeout)
         return public_entry(reply.entry)
 
-    def remove(self, path: str, user: Username | None = None, request_timeout: float | None = None) -> None:
+    def remove(
+        self, path: str, user: Username | None = None, request_timeout: float | None = None, **call: Unpack[CallParams]
+    ) -> None:
         """Remove a file, or a directory with all that is in it; what is not there is no error.
 
         Args:
             path: What.
             user: Whose home relative paths start at.
             request_timeout: In seconds.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            sandbox.files.write("/tmp/old/file", "text")
+            sandbox.files.remove("/tmp/old")
+            ```
         """
+        check_call(call)
         self._call("Remove", PathRequest(path=checked_path(path)), Empty, user, request_timeout, idempotent=True)
 
     def _call(
@@ -165,7 +231,7 @@ class Entries:
 
 
 def checked_path(path: str, name: str = "path") -> str:
-    return arguments.text(path, name)
+    return arguments.path(path, name)
 
 
 def checked_user(user: str | None) -> str | None:

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import msgspec
 
+from grotte._proto import arguments
+from grotte._proto.calls import CallParams, check_call
 from grotte._proto.entries import Uploaded, public_entry, read_uploaded
 from grotte._proto.failures import request_limit
+from grotte._proto.file_metadata import metadata_headers
 from grotte._proto.multipart import Multipart, can_name
 from grotte._proto.transport_errors import TransportError
-from grotte._proto.versions import OCTET_UPLOAD, at_least
+from grotte._proto.versions import FILE_METADATA, OCTET_UPLOAD, at_least
 from grotte._sync import _sio
 from grotte._sync.commands import Commands
 from grotte._sync.downloads import FileStreamReader
@@ -25,7 +28,7 @@ from grotte._sync.exchange import Request
 from grotte._sync.transfers import Transfer
 from grotte._sync.uploads import BULK, Chunks, StreamEntry, WriteData, body_of, compressed, content_of
 from grotte._sync.watchable import Watchable
-from grotte.errors import InvalidArgumentException, SandboxException
+from grotte.errors import InvalidArgumentException, SandboxException, TemplateException
 from grotte.models import EntryInfo, TransferProgress, Username, WriteEntry
 
 #: So many details are asked for at once after an upload.
@@ -52,6 +55,7 @@ class Filesystem(Entries, Watchable):
         user: Username | None = None,
         request_timeout: float | None = None,
         gzip: bool = False,
+        **call: Unpack[CallParams],
     ) -> str: ...
     @overload
     def read(
@@ -61,6 +65,7 @@ class Filesystem(Entries, Watchable):
         user: Username | None = None,
         request_timeout: float | None = None,
         gzip: bool = False,
+        **call: Unpack[CallParams],
     ) -> bytes: ...
     @overload
     def read(
@@ -70,6 +75,7 @@ class Filesystem(Entries, Watchable):
         user: Username | None = None,
         request_timeout: float | None = None,
         gzip: bool = False,
+        **call: Unpack[CallParams],
     ) -> FileStreamReader: ...
     def read(
         self,
@@ -78,6 +84,7 @@ class Filesystem(Entries, Watchable):
         user: Username | None = None,
         request_timeout: float | None = None,
         gzip: bool = False,
+        **call: Unpack[CallParams],
     ) -> str | bytes | FileStreamReader:
         """Read a file.
 
@@ -88,6 +95,7 @@ class Filesystem(Entries, Watchable):
             user: Whose home relative paths start at; default: the template's user.
             request_timeout: How long the transfer may pause, in seconds; as a whole it may take as long as it likes.
             gzip: Compress it on its way.
+            **call: See `CallParams`.
 
         Raises:
             FileNotFoundException: there is no such file.
@@ -100,6 +108,7 @@ class Filesystem(Entries, Watchable):
                     print(len(piece))
             ```
         """
+        check_call(call)
         if format not in ("text", "bytes", "stream"):
             raise InvalidArgumentException(f"format must be 'text', 'bytes' or 'stream', not {format!r}")
         headers = [("Accept-Encoding", "gzip" if gzip else "identity")]
@@ -120,6 +129,8 @@ class Filesystem(Entries, Watchable):
         request_timeout: float | None = None,
         gzip: bool = False,
         use_octet_stream: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **call: Unpack[CallParams],
     ) -> EntryInfo:
         """Write a file; the directories above it are made, and what was there is replaced.
 
@@ -132,6 +143,8 @@ class Filesystem(Entries, Watchable):
             gzip: Compress it on its way.
             use_octet_stream: Send the bytes as they are (True) or as a form (False); default: what the sandbox
                 understands, and streams as they are.
+            metadata: Pairs that are stored with it, in place of those that were; keys become lower-case.
+            **call: See `CallParams`.
 
         Returns:
             The entry of the written file. A server that does not send it with its answer is asked once more.
@@ -139,12 +152,20 @@ class Filesystem(Entries, Watchable):
         Raises:
             InvalidArgumentException: there is a directory.
             NotEnoughSpaceException: the disk is full.
+            TemplateException: the sandbox's agent is too old for metadata.
+
+        Example:
+            ```python
+            entry = sandbox.files.write("notes/today.txt", "text or bytes")
+            print(entry.path, entry.size)  # /home/user/notes/today.txt 13
+            ```
         """
+        check_call(call)
         path, user = checked_path(path), checked_user(user)
         body = body_of(data)
         if use_octet_stream is None:
             use_octet_stream = not isinstance(body, bytes) or at_least(self._envd.version, OCTET_UPLOAD)
-        headers: list[tuple[str, str]] = []
+        headers = self._metadata_headers(metadata)
         if not use_octet_stream:
             form = Multipart([("file", content_of(data) if not isinstance(body, bytes) else body)])
             body = form.body()
@@ -164,6 +185,8 @@ class Filesystem(Entries, Watchable):
         request_timeout: float | None = None,
         gzip: bool = False,
         use_octet_stream: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **call: Unpack[CallParams],
     ) -> builtins.list[EntryInfo]:
         """Write several files in one request; their contents are collected in memory first.
 
@@ -173,25 +196,38 @@ class Filesystem(Entries, Watchable):
             request_timeout: As for `write`.
             gzip: As for `write`.
             use_octet_stream: True sends a request for each file.
+            metadata: As for `write`, for each of the files.
+            **call: See `CallParams`.
 
         Returns:
             The entries, in the order of `files`.
 
         Raises:
             InvalidArgumentException: a path occurs twice, or is a directory.
+
+        Example:
+            ```python
+            files = [{"path": "/tmp/a", "data": "text"}, {"path": "/tmp/b", "data": b"bytes"}]
+            for entry in sandbox.files.write_files(files):
+                print(entry.path)
+            ```
         """
+        check_call(call)
+        if isinstance(files, str | Mapping) or not isinstance(files, Iterable):
+            raise InvalidArgumentException(f"files must be a list of dicts, not {type(files).__name__}")
         wanted = [(checked_path(_item(file, "path")), _item(file, "data")) for file in files]
-        user = checked_user(user)
+        user, headers = checked_user(user), self._metadata_headers(metadata)
         one_by_one = use_octet_stream or len(wanted) == 1 or not all(can_name(path) for path, _ in wanted)
         contents = [(path, content_of(data)) for path, data in wanted]
         if one_by_one:
             return [
-                self.write(path, content, user, request_timeout, gzip, use_octet_stream) for path, content in contents
+                self.write(path, content, user, request_timeout, gzip, use_octet_stream, metadata)
+                for path, content in contents
             ]
         if not contents:
             return []
         form = Multipart(contents)
-        request = self._envd.file_request("POST", None, user, [("Content-Type", form.content_type)])
+        request = self._envd.file_request("POST", None, user, [*headers, ("Content-Type", form.content_type)])
         return self._upload(request, form.body(), gzip, user, request_timeout)
 
     def upload(
@@ -202,6 +238,7 @@ class Filesystem(Entries, Watchable):
         request_timeout: float | None = None,
         *,
         on_progress: _sio.OutputHandler[TransferProgress] | None = None,
+        **call: Unpack[CallParams],
     ) -> EntryInfo:
         """Copy a file or a directory of this machine to the sandbox, with modes and links.
 
@@ -213,6 +250,7 @@ class Filesystem(Entries, Watchable):
             user: Who will own it; default: the template's user.
             request_timeout: How long the transfer may pause, in seconds; as a whole it may take as long as it likes.
             on_progress: Called as it goes on.
+            **call: See `CallParams`.
 
         Returns:
             The entry of `remote_path`.
@@ -227,6 +265,7 @@ class Filesystem(Entries, Watchable):
             sandbox.files.upload("src", "/app/src", on_progress=print)
             ```
         """
+        check_call(call)
         transfer = self._transfer(user, request_timeout, on_progress)
         return transfer.upload(_local_path(local_path), checked_path(remote_path, "remote_path"))
 
@@ -238,6 +277,7 @@ class Filesystem(Entries, Watchable):
         request_timeout: float | None = None,
         *,
         on_progress: _sio.OutputHandler[TransferProgress] | None = None,
+        **call: Unpack[CallParams],
     ) -> Path:
         """Copy a file or a directory of the sandbox to this machine, with modes and links.
 
@@ -250,6 +290,7 @@ class Filesystem(Entries, Watchable):
             user: Whose home relative paths start at, and who reads a directory.
             request_timeout: As for `upload`.
             on_progress: Called as it goes on.
+            **call: See `CallParams`.
 
         Returns:
             `local_path`.
@@ -264,8 +305,16 @@ class Filesystem(Entries, Watchable):
             sandbox.files.download("/app/dist", "dist")
             ```
         """
+        check_call(call)
         transfer = self._transfer(user, request_timeout, on_progress)
         return transfer.download(checked_path(remote_path, "remote_path"), _local_path(local_path))
+
+    def _metadata_headers(self, metadata: Mapping[str, str] | None) -> builtins.list[tuple[str, str]]:
+        headers = metadata_headers(metadata)
+        if headers and not at_least(self._envd.version, FILE_METADATA):
+            text = f"the template's agent {self._envd.version} is too old for metadata: build the template anew"
+            raise TemplateException(text, sandbox_id=self._envd.sandbox_id)
+        return headers
 
     def _transfer(
         self,
@@ -273,6 +322,7 @@ class Filesystem(Entries, Watchable):
         request_timeout: float | None,
         on_progress: _sio.OutputHandler[TransferProgress] | None,
     ) -> Transfer:
+        arguments.handler(on_progress, "on_progress")
         return Transfer(self, Commands(self._envd), checked_user(user), request_timeout, on_progress)
 
     def _upload(

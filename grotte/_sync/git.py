@@ -95,6 +95,12 @@ class Git(GitLocal):
         Raises:
             GitUpstreamException: the branch follows nothing, and none was given.
             GitAuthException: the remote wants other credentials.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            sandbox.git.pull("requests", "origin", "main")
+            ```
         """
         remote, inside = (None, None) if remote is None else git_auth.split_url(remote)
         given = git_auth.credentials(username, password) or inside
@@ -126,6 +132,13 @@ class Git(GitLocal):
         Raises:
             GitUpstreamException: the branch follows nothing, and no remote was given.
             GitAuthException: the remote wants other credentials.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/me/private.git", "private", username="me", password=token)
+            sandbox.git.create_branch("private", "feature")
+            sandbox.git.push("private", "origin", "feature")
+            ```
         """
         remote, inside = (None, None) if remote is None else git_auth.split_url(remote)
         given = git_auth.credentials(username, password) or inside
@@ -155,6 +168,12 @@ class Git(GitLocal):
             fetch: Fetch it at once.
             overwrite: Change the URL of one that exists.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.init("fork")
+            sandbox.git.remote_add("fork", "upstream", "https://github.com/psf/requests.git", fetch=True)
+            ```
         """
         name = git.name(name, "name")
         clean, inside = git_auth.split_url(url)
@@ -173,6 +192,13 @@ class Git(GitLocal):
             path: The repository.
             name: What it is called.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            print(sandbox.git.remote_get("requests", "origin"))
+            print(sandbox.git.remote_get("requests", "upstream"))  # None
+            ```
         """
         result = self._try(["remote", "get-url", "--", git.name(name, "name")], path, options, NO_REMOTE)
         return None if result is None else result.stdout.removesuffix("\n")
@@ -196,6 +222,11 @@ class Git(GitLocal):
             host: Where they are good, with a port if it is not the usual one.
             protocol: ``"https"`` or ``"http"``.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.dangerously_authenticate("me", token, host="git.example.org")
+            ```
         """
         given = git_auth.credentials(username, password)
         if given is None:

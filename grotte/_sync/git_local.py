@@ -29,6 +29,11 @@ class GitLocal(GitRunner):
             bare: Without a working tree.
             initial_branch: The name of its first branch; default: as git is configured.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.init("repo", initial_branch="main")
+            ```
         """
         return self._git(git.init(path, bare, initial_branch), None, options)
 
@@ -41,7 +46,8 @@ class GitLocal(GitRunner):
 
         Example:
             ```python
-            status = sandbox.git.status("repo")
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            status = sandbox.git.status("requests")
             print(status.current_branch, [file.name for file in status.file_status])
             ```
         """
@@ -53,6 +59,13 @@ class GitLocal(GitRunner):
         Args:
             path: The repository.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            found = sandbox.git.branches("requests")
+            print(found.current_branch, found.branches)
+            ```
         """
         return read_branches((self._git(git.BRANCHES, path, options)).stdout)
 
@@ -63,6 +76,12 @@ class GitLocal(GitRunner):
             path: The repository.
             branch: Its name.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            sandbox.git.create_branch("requests", "feature")
+            ```
         """
         return self._git(["checkout", "-b", git.name(branch, "branch")], path, options)
 
@@ -73,6 +92,13 @@ class GitLocal(GitRunner):
             path: The repository.
             branch: Its name, or that of one that a remote has.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            sandbox.git.create_branch("requests", "feature")
+            sandbox.git.checkout_branch("requests", "main")
+            ```
         """
         # the dashes keep a file of that name from being meant
         return self._git(["checkout", git.name(branch, "branch"), "--"], path, options)
@@ -85,6 +111,14 @@ class GitLocal(GitRunner):
             branch: Its name.
             force: Even if its commits are nowhere else.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            sandbox.git.create_branch("requests", "feature")
+            sandbox.git.checkout_branch("requests", "main")
+            sandbox.git.delete_branch("requests", "feature", force=True)
+            ```
         """
         words = ["branch", "-D" if force else "-d", "--", git.name(branch, "branch")]
         return self._git(words, path, options)
@@ -99,6 +133,14 @@ class GitLocal(GitRunner):
             files: Which; default: all that changed.
             all: Without `files`: everything in the repository (True), or what is below `path` (False).
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.init("repo")
+            sandbox.files.write_files([{"path": "repo/a", "data": "1"}, {"path": "repo/b", "data": "2"}])
+            sandbox.git.add("repo", ["a"])
+            print([file.name for file in (sandbox.git.status("repo")).file_status if file.staged])  # a
+            ```
         """
         return self._git(git.add(files, all), path, options)
 
@@ -120,6 +162,14 @@ class GitLocal(GitRunner):
             author_email: The same.
             allow_empty: Even if nothing is staged.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.init("repo")
+            sandbox.files.write("repo/a", "1")
+            sandbox.git.add("repo")
+            sandbox.git.commit("repo", "Begin", author_name="Ada", author_email="ada@example.org")
+            ```
         """
         config = git.author(author_name, author_email)
         return self._git(git.commit(message, allow_empty), path, options, config)
@@ -140,6 +190,14 @@ class GitLocal(GitRunner):
             target: The commit, branch or tag; default: the last commit.
             paths: These only.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            sandbox.files.write("requests/README.md", "changed")
+            sandbox.git.reset("requests", mode="hard")
+            print((sandbox.git.status("requests")).is_clean)  # True
+            ```
         """
         return self._git(git.reset(mode, target, paths), path, options)
 
@@ -161,6 +219,13 @@ class GitLocal(GitRunner):
             worktree: In the working tree, which is the default unless `staged` is set.
             source: A commit, branch or tag to take them from.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.clone("https://github.com/psf/requests.git", "requests")
+            sandbox.files.write("requests/README.md", "changed")
+            sandbox.git.restore("requests", ["README.md"])
+            ```
         """
         return self._git(git.restore(paths, staged, worktree, source), path, options)
 
@@ -181,6 +246,11 @@ class GitLocal(GitRunner):
                 can set.
             path: The repository, for ``"local"``.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.set_config("pull.rebase", "true")
+            ```
         """
         words, repository = git.config(key, arguments.text(value, "value", empty=True), scope, path)
         return self._git(words, repository, options)
@@ -195,6 +265,13 @@ class GitLocal(GitRunner):
             scope: As for `set_config`.
             path: The repository, for ``"local"``.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.set_config("pull.rebase", "true")
+            print(sandbox.git.get_config("pull.rebase"))  # true
+            print(sandbox.git.get_config("no.such"))  # None
+            ```
         """
         words, repository = git.config(key, None, scope, path)
         result = self._try(words, repository, options, NO_KEY)
@@ -216,6 +293,11 @@ class GitLocal(GitRunner):
             scope: As for `set_config`.
             path: The repository, for ``"local"``.
             **options: See `GitParams`.
+
+        Example:
+            ```python
+            sandbox.git.configure_user("Ada", "ada@example.org")
+            ```
         """
         name, email = arguments.text(name, "name"), arguments.text(email, "email")
         self.set_config("user.name", name, scope, path, **options)

@@ -12,7 +12,7 @@ from grotte._proto.sandboxes import list_query, sandbox_info, snapshots_query
 from grotte._sync.api import ControlPlane
 from grotte.config import ApiParams, ConnectionConfig
 from grotte.errors import SandboxException
-from grotte.models import SandboxInfo, SandboxQuery, SnapshotInfo
+from grotte.models import SandboxInfo, SandboxListOrder, SandboxQuery, SnapshotInfo
 
 T = TypeVar("T")
 
@@ -36,15 +36,26 @@ class Paginator(Generic[T]):
         """Where the next page begins; None at the beginning and at the end."""
         return self._next_token
 
-    def next_items(self) -> builtins.list[T]:
+    def next_items(self, **options: Unpack[ApiParams]) -> builtins.list[T]:
         """The next page.
+
+        Args:
+            **options: For this page alone; see `ApiParams`.
 
         Raises:
             SandboxException: there is none: look at `has_next` first.
+
+        Example:
+            ```python
+            paginator = Sandbox.list(limit=50)
+            while paginator.has_next:
+                for info in paginator.next_items():
+                    print(info.sandbox_id)
+            ```
         """
         if not self._has_next:
             raise SandboxException("there are no more items: look at has_next first")
-        page, token = self._page(ControlPlane.at(self._config))
+        page, token = self._page(ControlPlane.at(self._config.override(**options)))
         self._next_token = token
         self._has_next = token is not None
         return page
@@ -76,34 +87,47 @@ class SandboxPaginator(Paginator[SandboxInfo]):
         query: SandboxQuery | None = None,
         limit: int | None = None,
         next_token: str | None = None,
+        order: SandboxListOrder | None = None,
+        *,
+        config: ConnectionConfig | None = None,
         **options: Unpack[ApiParams],
     ) -> None:
-        list_query(query, limit, next_token)  # what is wrong is said here, not when the first page is asked for
-        super().__init__(limit, next_token, ConnectionConfig.resolve(**options))
+        list_query(query, limit, next_token, order)  # what is wrong is said here, not when the first page is asked for
+        super().__init__(limit, next_token, ConnectionConfig.resolve(**options) if config is None else config)
         self.query = query
+        self.order = order
 
     def _page(self, api: ControlPlane) -> tuple[builtins.list[SandboxInfo], str | None]:
-        page, token = api.list_page(list_query(self.query, self.limit, self._next_token))
+        page, token = api.list_page(list_query(self.query, self.limit, self._next_token, self.order))
         return [sandbox_info(listed) for listed in page], token
 
 
 class SnapshotPaginator(Paginator[SnapshotInfo]):
-    """Snapshots: iterate over it, or take it page by page as an `SandboxPaginator`."""
+    """Snapshots: iterate over it, or take it page by page as an `SandboxPaginator`.
+
+    Example:
+        ```python
+        for snapshot in Sandbox.list_snapshots():
+            print(snapshot.snapshot_id)
+        ```
+    """
 
     def __init__(
         self,
         sandbox_id: str | None = None,
         limit: int | None = None,
         next_token: str | None = None,
+        name: str | None = None,
         *,
         config: ConnectionConfig,
     ) -> None:
-        snapshots_query(sandbox_id, limit, next_token)
+        snapshots_query(sandbox_id, limit, next_token, name)
         super().__init__(limit, next_token, config)
         self.sandbox_id = sandbox_id
+        self.name = name
 
     def _page(self, api: ControlPlane) -> tuple[builtins.list[SnapshotInfo], str | None]:
-        page, token = api.snapshots_page(snapshots_query(self.sandbox_id, self.limit, self._next_token))
+        page, token = api.snapshots_page(snapshots_query(self.sandbox_id, self.limit, self._next_token, self.name))
         return [SnapshotInfo(snapshot.snapshot_id, snapshot.names) for snapshot in page], token
 
 

@@ -12,12 +12,19 @@ from grotte._proto import sandboxes as wire
 from grotte._proto.versions import METRICS, at_least
 from grotte._sync.api import ControlPlane
 from grotte._sync.paginator import SnapshotPaginator
-from grotte.config import ApiParams, ConnectionConfig
+from grotte.config import ApiParams, Bound, ConnectionConfig
 from grotte.errors import SandboxException
-from grotte.models import SandboxInfo, SandboxMetrics, SandboxNetworkOpts, SnapshotInfo
+from grotte.models import (
+    SandboxInfo,
+    SandboxMetrics,
+    SandboxNetworkOpts,
+    SandboxNetworkUpdate,
+    SnapshotInfo,
+    SnapshotMode,
+)
 
 
-class SandboxControl:
+class SandboxControl(Bound):
     """The life of a sandbox, seen from outside."""
 
     def __init__(self, config: ConnectionConfig, sandbox_id: str, envd_version: str) -> None:
@@ -42,22 +49,31 @@ class SandboxControl:
 
     @classmethod
     def _kill_by_id(cls, sandbox_id: str, **options: Unpack[ApiParams]) -> bool:
-        api = api_of(sandbox_id, options)
+        api = cls._api_for(sandbox_id, options)
         return True if api.config.debug else api.kill(sandbox_id)
 
     @also_on_class(_kill_by_id)
     def kill(self, **options: Unpack[ApiParams]) -> bool:
         """End it, and throw away all that is in it.
 
+        Args:
+            **options: See `ApiParams`.
+
         Returns:
             True, or False if it was gone.
+
+        Example:
+            ```python
+            print(sandbox.kill())  # True
+            print(Sandbox.kill(sandbox.sandbox_id))  # False: it is gone
+            ```
         """
         api = self._api(options)
         return True if api.config.debug else api.kill(self._sandbox_id)
 
     @classmethod
     def _set_timeout_by_id(cls, sandbox_id: str, timeout: float, **options: Unpack[ApiParams]) -> None:
-        seconds, api = arguments.lifetime(timeout, zero=True), api_of(sandbox_id, options)
+        seconds, api = arguments.lifetime(timeout, zero=True), cls._api_for(sandbox_id, options)
         if not api.config.debug:
             api.set_timeout(sandbox_id, seconds)
 
@@ -71,6 +87,11 @@ class SandboxControl:
 
         Raises:
             SandboxNotFoundException: it is gone.
+
+        Example:
+            ```python
+            sandbox.set_timeout(3600)
+            ```
         """
         seconds, api = arguments.lifetime(timeout, zero=True), self._api(options)
         if not api.config.debug:
@@ -86,7 +107,7 @@ class SandboxControl:
         **options: Unpack[ApiParams],
     ) -> None:
         number = wire.refresh_seconds(seconds, duration)
-        (api_of(sandbox_id, options)).refresh(sandbox_id, number)
+        (cls._api_for(sandbox_id, options)).refresh(sandbox_id, number)
 
     @also_on_class(_refresh_by_id)
     def refresh_ttl(
@@ -98,35 +119,80 @@ class SandboxControl:
             seconds: How long, at most 3600.
             duration: The same under its former name.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            sandbox.refresh_ttl(600)
+            ```
         """
         number = wire.refresh_seconds(seconds, duration)
         (self._api(options)).refresh(self._sandbox_id, number)
 
     @classmethod
-    def _pause_by_id(cls, sandbox_id: str, **options: Unpack[ApiParams]) -> bool:
-        api = api_of(sandbox_id, options)
-        return api.pause(sandbox_id)
+    def _pause_by_id(
+        cls,
+        sandbox_id: str,
+        keep_memory: bool | None = None,
+        *,
+        mode: SnapshotMode | None = None,
+        strict: bool = False,
+        **options: Unpack[ApiParams],
+    ) -> bool:
+        wanted = wire.pause_request(keep_memory, mode, strict)
+        return (cls._api_for(sandbox_id, options)).pause(sandbox_id, wanted)
 
     @also_on_class(_pause_by_id)
-    def pause(self, **options: Unpack[ApiParams]) -> bool:
+    def pause(
+        self,
+        keep_memory: bool | None = None,
+        *,
+        mode: SnapshotMode | None = None,
+        strict: bool = False,
+        **options: Unpack[ApiParams],
+    ) -> bool:
         """Pause it; `connect` resumes it.
+
+        Args:
+            keep_memory: False ends its processes and keeps its files alone. Default: True.
+            mode: The same in words: ``"full"`` or ``"filesystem"``.
+            strict: Fail rather than pause a sandbox whose agent does not answer, where the server can tell.
+            **options: See `ApiParams`.
 
         Returns:
             True, or False if it was paused already.
+
+        Example:
+            ```python
+            print(sandbox.pause())  # True
+            print(sandbox.pause())  # False: it was
+            ```
         """
-        return (self._api(options)).pause(self._sandbox_id)
+        wanted = wire.pause_request(keep_memory, mode, strict)
+        return (self._api(options)).pause(self._sandbox_id, wanted)
+
+    #: Its name before 0.2.0.
+    beta_pause = pause
 
     @classmethod
     def _info_by_id(cls, sandbox_id: str, **options: Unpack[ApiParams]) -> SandboxInfo:
-        api = api_of(sandbox_id, options)
+        api = cls._api_for(sandbox_id, options)
         return wire.sandbox_info(api.get(sandbox_id))
 
     @also_on_class(_info_by_id)
     def get_info(self, **options: Unpack[ApiParams]) -> SandboxInfo:
         """What the control plane knows about it.
 
+        Args:
+            **options: See `ApiParams`.
+
         Raises:
             SandboxNotFoundException: it is gone.
+
+        Example:
+            ```python
+            info = sandbox.get_info()
+            print(info.state, info.template_id, info.end_at)
+            ```
         """
         api = self._api(options)
         return wire.sandbox_info(api.get(self._sandbox_id))
@@ -140,7 +206,7 @@ class SandboxControl:
         **options: Unpack[ApiParams],
     ) -> Metrics:
         query = wire.metrics_query(start, end)
-        api = api_of(sandbox_id, options)
+        api = cls._api_for(sandbox_id, options)
         return [wire.sandbox_metrics(metric) for metric in api.metrics(sandbox_id, query)]
 
     @also_on_class(_metrics_by_id)
@@ -153,6 +219,12 @@ class SandboxControl:
             start: Default: when it started.
             end: Default: now.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            for sample in sandbox.get_metrics():
+                print(sample.timestamp, sample.cpu_used_pct, sample.mem_used)
+            ```
         """
         if not at_least(self.envd_version, METRICS):
             raise SandboxException("its agent is too old for metrics: build the template anew")
@@ -161,14 +233,39 @@ class SandboxControl:
         return [wire.sandbox_metrics(metric) for metric in api.metrics(self._sandbox_id, query)]
 
     @classmethod
-    def _snapshot_by_id(cls, sandbox_id: str, **options: Unpack[ApiParams]) -> SnapshotInfo:
-        snapshot = (api_of(sandbox_id, options)).snapshot(sandbox_id)
+    def _snapshot_by_id(
+        cls,
+        sandbox_id: str,
+        name: str | None = None,
+        *,
+        mode: SnapshotMode | None = None,
+        **options: Unpack[ApiParams],
+    ) -> SnapshotInfo:
+        wanted = wire.snapshot_request(name, mode)
+        snapshot = (cls._api_for(sandbox_id, options)).snapshot(sandbox_id, wanted)
         return SnapshotInfo(snapshot.snapshot_id, snapshot.names)
 
     @also_on_class(_snapshot_by_id)
-    def create_snapshot(self, **options: Unpack[ApiParams]) -> SnapshotInfo:
-        """Take a snapshot of its files, from which `create` makes any number of sandboxes."""
-        snapshot = (self._api(options)).snapshot(self._sandbox_id)
+    def create_snapshot(
+        self, name: str | None = None, *, mode: SnapshotMode | None = None, **options: Unpack[ApiParams]
+    ) -> SnapshotInfo:
+        """Take a snapshot of its files, from which `create` makes any number of sandboxes.
+
+        Args:
+            name: A name for it besides its id.
+            mode: ``"filesystem"`` for files alone, ``"full"`` for its memory, too, where the server can keep it.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            sandbox.commands.run("touch ready")
+            snapshot = sandbox.create_snapshot()
+            with Sandbox.create(snapshot.snapshot_id) as copy:
+                print(copy.files.exists("ready"))  # True
+            ```
+        """
+        wanted = wire.snapshot_request(name, mode)
+        snapshot = (self._api(options)).snapshot(self._sandbox_id, wanted)
         return SnapshotInfo(snapshot.snapshot_id, snapshot.names)
 
     @classmethod
@@ -177,6 +274,7 @@ class SandboxControl:
         sandbox_id: str | None = None,
         limit: int | None = None,
         next_token: str | None = None,
+        name: str | None = None,
         **options: Unpack[ApiParams],
     ) -> SnapshotPaginator:
         """The snapshots of the account.
@@ -185,26 +283,39 @@ class SandboxControl:
             sandbox_id: Only those of this sandbox.
             limit: How many a page, at most 100.
             next_token: Where to begin: a former paginator's `next_token`.
+            name: Only those of this name.
             **options: See `ApiParams`.
         """
-        return SnapshotPaginator(sandbox_id, limit, next_token, config=ConnectionConfig.resolve(**options))
+        return SnapshotPaginator(sandbox_id, limit, next_token, name, config=cls._configured(options))
 
     @also_on_class(_snapshots_by_id)
     def list_snapshots(
-        self, limit: int | None = None, next_token: str | None = None, **options: Unpack[ApiParams]
+        self,
+        limit: int | None = None,
+        next_token: str | None = None,
+        name: str | None = None,
+        **options: Unpack[ApiParams],
     ) -> SnapshotPaginator:
         """The snapshots of this sandbox.
 
         Args:
             limit: How many a page, at most 100.
             next_token: Where to begin: a former paginator's `next_token`.
+            name: Only those of this name.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            sandbox.create_snapshot()
+            for snapshot in sandbox.list_snapshots():
+                print(snapshot.snapshot_id)
+            ```
         """
         config = self._config.override(**options)
-        return SnapshotPaginator(self._sandbox_id, limit, next_token, config=config)
+        return SnapshotPaginator(self._sandbox_id, limit, next_token, name, config=config)
 
-    @staticmethod
-    def delete_snapshot(snapshot_id: str, **options: Unpack[ApiParams]) -> bool:
+    @classmethod
+    def delete_snapshot(cls, snapshot_id: str, **options: Unpack[ApiParams]) -> bool:
         """Delete a snapshot; sandboxes made from it go on.
 
         Args:
@@ -213,9 +324,15 @@ class SandboxControl:
 
         Returns:
             True, or False if there was none.
+
+        Example:
+            ```python
+            snapshot = sandbox.create_snapshot()
+            print(Sandbox.delete_snapshot(snapshot.snapshot_id))  # True
+            ```
         """
         arguments.identifier(snapshot_id, "snapshot_id")
-        api = ControlPlane.at(ConnectionConfig.resolve(**options))
+        api = ControlPlane.at(cls._configured(options))
         return api.delete_template(snapshot_id)
 
     @classmethod
@@ -227,7 +344,7 @@ class SandboxControl:
         **options: Unpack[ApiParams],
     ) -> None:
         rules = wire.network_update(internet_access, network)
-        (api_of(sandbox_id, options)).set_network(sandbox_id, rules)
+        (cls._api_for(sandbox_id, options)).set_network(sandbox_id, rules)
 
     @also_on_class(_network_by_id)
     def set_network(
@@ -242,18 +359,46 @@ class SandboxControl:
             internet_access: Whether it may reach anything outside.
             network: ``allow_out`` and ``deny_out``; what is not named there is not kept.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            sandbox.set_network(internet_access=False)
+            ```
         """
         rules = wire.network_update(internet_access, network)
+        (self._api(options)).set_network(self._sandbox_id, rules)
+
+    @classmethod
+    def _update_network_by_id(
+        cls, sandbox_id: str, network: SandboxNetworkUpdate, **options: Unpack[ApiParams]
+    ) -> None:
+        rules = wire.network_update(**wire.network_arguments(network))
+        (cls._api_for(sandbox_id, options)).set_network(sandbox_id, rules)
+
+    @also_on_class(_update_network_by_id)
+    def update_network(self, network: SandboxNetworkUpdate, **options: Unpack[ApiParams]) -> None:
+        """Replace what it may reach; the same as `set_network`, with all in one dict.
+
+        Args:
+            network: ``allow_out``, ``deny_out`` and ``allow_internet_access``; what is not named is not kept.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            sandbox.update_network({"allow_internet_access": False})
+            ```
+        """
+        rules = wire.network_update(**wire.network_arguments(network))
         (self._api(options)).set_network(self._sandbox_id, rules)
 
     def _api(self, options: ApiParams) -> ControlPlane:
         return ControlPlane.at(self._config.override(**options))
 
+    @classmethod
+    def _api_for(cls, sandbox_id: str, options: ApiParams) -> ControlPlane:
+        """The control plane for a call on the class; the id is looked at before anything is started or sent."""
+        arguments.identifier(sandbox_id, "sandbox_id")
+        return ControlPlane.at(cls._configured(options))
+
 
 Metrics = list[SandboxMetrics]
-
-
-def api_of(sandbox_id: str, options: ApiParams) -> ControlPlane:
-    """The control plane for a call on the class; the id is looked at before anything is started or sent."""
-    arguments.identifier(sandbox_id, "sandbox_id")
-    return ControlPlane.at(ConnectionConfig.resolve(**options))

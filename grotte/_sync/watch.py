@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, Unpack
 
 import msgspec
 
+from grotte._proto import arguments
+from grotte._proto.calls import CallParams, RequestParams, check_call
+from grotte._proto.connect import Envelope
 from grotte._proto.entries import public_event
 from grotte._proto.failures import command_limit
 from grotte._proto.messages import (
@@ -46,16 +49,20 @@ _KINDS = {"not_found": FileNotFoundException}
 _decode = msgspec.json.Decoder(WatchDirResponse, strict=False).decode
 
 
+def _event(envelope: Envelope) -> WatchDirResponse:
+    return _decode(envelope.payload)
+
+
 class Events(Protocol):
     """Where a handle has its events from."""
 
     def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none at the end."""
 
-    def take(self) -> list[FilesystemEvent]:
+    def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """What there is."""
 
-    def close(self) -> None:
+    def close(self, request_timeout: float | None = None) -> None:
         """Stop watching."""
 
 
@@ -71,7 +78,7 @@ class StreamedEvents:
     ) -> Self:
         """Start to watch; when this returns, nothing is missed any more."""
         request = envd.stream_request("filesystem.Filesystem/WatchDir", message, user, timeout)
-        stream = EventStream(envd, request, timeout, _decode, subject="the watch", kinds=_KINDS)
+        stream = EventStream(envd, request, timeout, _event, subject="the watch", kinds=_KINDS)
         first = stream.open(envd.config.timeout(opening))
         if not first or first[0].start is None:
             stream.close()
@@ -85,7 +92,7 @@ class StreamedEvents:
                 return events
         return []
 
-    def take(self) -> list[FilesystemEvent]:
+    def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """What arrives within a moment."""
         found: list[FilesystemEvent] = []
         with _sio.deadline_scope(deadline_after(COLLECT_SECONDS)) as scope:
@@ -96,7 +103,7 @@ class StreamedEvents:
                 pass
         return found
 
-    def close(self) -> None:
+    def close(self, request_timeout: float | None = None) -> None:
         """Stop watching."""
         self._stream.close()
 
@@ -141,18 +148,18 @@ class PolledEvents:
             pause = min(longest, pause * 1.5)
         return []
 
-    def take(self) -> list[FilesystemEvent]:
+    def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """All up to now."""
         answer = self._envd.unary(
             "filesystem.Filesystem/GetWatcherEvents",
             self._message,
             WatcherEventsResponse,
-            request_timeout=self._request_timeout,
+            request_timeout=request_timeout if request_timeout is not None else self._request_timeout,
         )
         events = (public_event(event) for event in answer.events)
         return [event for event in events if event is not None]
 
-    def close(self) -> None:
+    def close(self, request_timeout: float | None = None) -> None:
         """Stop watching."""
         if self._closed.is_set():
             return
@@ -162,7 +169,7 @@ class PolledEvents:
                 "filesystem.Filesystem/RemoveWatcher",
                 self._message,
                 Empty,
-                request_timeout=self._request_timeout,
+                request_timeout=request_timeout if request_timeout is not None else self._request_timeout,
                 idempotent=True,
             )
         except NotFoundException:
@@ -175,8 +182,11 @@ class WatchHandle:
     Example:
         ```python
         with sandbox.files.watch_dir("/home/user", recursive=True) as watch:
+            sandbox.files.write("/home/user/done", "yes")
             for event in watch:
                 print(event.type, event.name)
+                if event.name == "done":
+                    break
         ```
     """
 
@@ -192,27 +202,54 @@ class WatchHandle:
         self._waiting: deque[FilesystemEvent] = deque()
         self._stopped = False
 
-    def get_new_events(self) -> list[FilesystemEvent]:
+    def get_new_events(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> list[FilesystemEvent]:
         """What has happened since the last call, or since the watch began; may be nothing.
+
+        Args:
+            request_timeout: In seconds; default: as given to `watch_dir`.
+            **call: See `CallParams`.
 
         Raises:
             SandboxException: the watch was stopped, or events were lost because too many happened at once.
+
+        Example:
+            ```python
+            watch = sandbox.files.watch_dir("/tmp")
+            sandbox.files.write("/tmp/new", "x")
+            for event in watch.get_new_events():
+                print(event.type, event.name)
+            ```
         """
+        check_call(call)
+        arguments.seconds(request_timeout, "request_timeout")
         if self._stopped:
             raise SandboxException("the watch was stopped")
-        self._waiting += self._events.take()
+        self._waiting += self._events.take(request_timeout)
         found = []
         while self._waiting:
             found.append(self._hand_out())
         return found
 
-    def wait(self) -> None:
+    def wait(self, **call: Unpack[RequestParams]) -> None:
         """Give all events to `on_event` until the watch ends, which is then told to `on_exit` if that was given.
+
+        Args:
+            **call: See `RequestParams`.
 
         Raises:
             TimeoutException: its time is over.
             SandboxException: events were lost because too many happened at once.
+
+        Example:
+            ```python
+            watch = sandbox.files.watch_dir("/tmp", on_event=print, timeout=1)
+            try:
+                watch.wait()
+            except TimeoutException:
+                print("nothing happens any more")
+            ```
         """
+        check_call(call, RequestParams)
         try:
             for _ in self:
                 pass
@@ -241,10 +278,23 @@ class WatchHandle:
             _sio.call(self._on_event, event)
         return event
 
-    def stop(self) -> None:
-        """Stop watching; may be called more than once."""
+    def stop(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> None:
+        """Stop watching; may be called more than once.
+
+        Args:
+            request_timeout: In seconds; default: as given to `watch_dir`.
+            **call: See `CallParams`.
+
+        Example:
+            ```python
+            watch = sandbox.files.watch_dir("/tmp")
+            watch.stop()
+            ```
+        """
+        check_call(call)
+        arguments.seconds(request_timeout, "request_timeout")
         self._stopped = True
-        self._events.close()
+        self._events.close(request_timeout)
 
     def __enter__(self) -> Self:
         return self

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from grotte._proto import arguments
+from grotte._proto.calls import CallParams, check_call
 from grotte._proto.messages import WatchRequest
 from grotte._proto.versions import NETWORK_WATCH, RECURSIVE_WATCH, WATCH_ENTRIES, at_least
 from grotte._sync import _sio
 from grotte._sync.rpc import Envd
 from grotte._sync.watch import DEFAULT_TIMEOUT, Events, PolledEvents, StreamedEvents, WatchHandle
-from grotte.errors import InvalidArgumentException, TemplateException
+from grotte.errors import TemplateException
 from grotte.models import FilesystemEvent, Username
 
 
@@ -31,6 +34,7 @@ class Watchable:
         *,
         include_entry: bool = False,
         allow_network_mounts: bool = False,
+        **call: Unpack[CallParams],
     ) -> WatchHandle:
         """Watch a directory; whatever happens in it after this returns is told.
 
@@ -47,6 +51,7 @@ class Watchable:
             recursive: Watch all directories below it, too, those that are made later included.
             include_entry: Tell with each event what is there now.
             allow_network_mounts: Watch it even if it is on a network file system, where changes can go unseen.
+            **call: See `CallParams`.
 
         Raises:
             FileNotFoundException: there is no such directory.
@@ -61,13 +66,13 @@ class Watchable:
             watch.stop()
             ```
         """
-        for name, function in (("on_event", on_event), ("on_exit", on_exit)):
-            if function is not None and not callable(function):
-                raise InvalidArgumentException(f"{name} must be a function")
+        check_call(call)
+        arguments.handler(on_event, "on_event")
+        arguments.handler(on_exit, "on_exit")
         limit = arguments.seconds(timeout, "timeout")
         user = None if user is None else arguments.user_name(user)
         message = WatchRequest(
-            path=arguments.text(path, "path"),
+            path=arguments.path(path, "path"),
             recursive=self._offered("recursive", recursive, RECURSIVE_WATCH),
             include_entry=self._offered("include_entry", include_entry, WATCH_ENTRIES),
             allow_network_mounts=self._offered("allow_network_mounts", allow_network_mounts, NETWORK_WATCH),

@@ -6,6 +6,8 @@ It remembers every request, so that tests can look at what the SDK really sends.
 from __future__ import annotations
 
 import json
+import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ class Seen:
     raw_query: str
     headers: dict[str, str]
     body: bytes
+    peer: tuple[str, int]
 
     @property
     def json(self) -> object:
@@ -84,7 +87,8 @@ def handler_for(service: StubService) -> type[BaseHTTPRequestHandler]:
             parts = urlsplit(self.path)
             query = parse_qsl(parts.query, keep_blank_values=True)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            seen = Seen(self.command, parts.path, query, parts.query, headers, self.read_body(headers))
+            body = self.read_body(headers)
+            seen = Seen(self.command, parts.path, query, parts.query, headers, body, self.client_address)
             self.send(service.answer(seen))
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = serve  # noqa: N815 - the names of the library
@@ -122,12 +126,25 @@ def handler_for(service: StubService) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    #: Many clients connect at once.
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no news; everything else is shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # passed on as it came
+
+
 @contextmanager
-def running_stub() -> Iterator[StubService]:
-    service = StubService()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_for(service))
+def running_stub(tls: ssl.SSLContext | None = None, service: StubService | None = None) -> Iterator[StubService]:
+    service = service or StubService()
+    server = Server(("127.0.0.1", 0), handler_for(service))
     server.daemon_threads = True
     service.url = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        service.url = f"https://localhost:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -14,14 +14,17 @@ from grotte import (
     AsyncFileStreamReader,
     AsyncFilesystem,
     AsyncGit,
+    AsyncGrotte,
     AsyncPty,
     AsyncPtyHandle,
     AsyncSandbox,
     AsyncSandboxPaginator,
     AsyncSnapshotPaginator,
+    AsyncVolume,
     AsyncWatchHandle,
     CommandExitException,
     CommandResult,
+    Counters,
     EntryInfo,
     FilesystemEvent,
     FilesystemEventType,
@@ -34,6 +37,10 @@ from grotte import (
     SandboxQuery,
     SnapshotInfo,
     TransferProgress,
+    TransportOptions,
+    VolumeAndToken,
+    VolumeEntryStat,
+    VolumeInfo,
 )
 
 
@@ -62,6 +69,35 @@ async def lifecycle() -> None:
     await sandbox.set_network(internet_access=False)
     async with await AsyncSandbox.create() as entered:
         assert_type(entered, AsyncSandbox)
+
+
+async def accounts() -> None:
+    async with AsyncGrotte(api_key="k", transport=TransportOptions(ca_file="x")) as client:
+        assert_type(client, AsyncGrotte)
+        assert_type(await client.Sandbox.create("base"), AsyncSandbox)
+        assert_type(await client.Sandbox.connect("id"), AsyncSandbox)
+        assert_type(client.Sandbox.list(), AsyncSandboxPaginator)
+        assert_type(await client.Sandbox.kill("id"), bool)
+        assert_type(await client.Volume.create("v"), AsyncVolume)
+        assert_type(client.counters, Counters)
+    AsyncGrotte(api_kee="k")  # type: ignore[call-arg]
+
+
+async def volumes() -> None:
+    volume = await AsyncVolume.create("v")
+    assert_type(volume, AsyncVolume)
+    assert_type(await AsyncVolume.connect("id"), AsyncVolume)
+    assert_type(await AsyncVolume.list(), list[VolumeInfo])
+    assert_type(await volume.list("/", depth=2, token="t"), list[VolumeEntryStat])
+    assert_type(await AsyncVolume.get_info("id"), VolumeAndToken)
+    assert_type(await volume.get_info("/x"), VolumeEntryStat)
+    assert_type(await volume.read_file("/x"), str)
+    assert_type(await volume.read_file("/x", "bytes"), bytes)
+    assert_type(await volume.read_file("/x", format="stream"), AsyncFileStreamReader)
+    assert_type(await AsyncVolume.destroy("id"), bool)
+    await AsyncSandbox.create(volume_mounts={"/a": volume, "/b": "name"})
+    await AsyncSandbox.create(volume_mounts={"/a": 3})  # type: ignore[dict-item]
+    await volume.list()  # type: ignore[call-arg]
 
 
 async def lists() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grotte import ApiUnreachableException, AsyncSandbox, GrotteException, SandboxUnreachableException
+from grotte import ApiUnreachableException, AsyncSandbox, GrotteException, SandboxHostUnreachableException
 from grotte._core import _aio
 from tests.support.engine import running_engine
 
@@ -37,11 +37,11 @@ async def test_calls_under_way_and_calls_afterwards(tmp_path: Path) -> None:
             engine.process.kill()
 
         assert {name: type(error) for name, error in outcomes.items()} == {
-            "handle": SandboxUnreachableException,
-            "run": SandboxUnreachableException,
+            "handle": SandboxHostUnreachableException,
+            "run": SandboxHostUnreachableException,
         }
         for call in (sandbox.commands.list, sandbox.is_running, lambda: sandbox.files.read("/etc/passwd")):
-            with pytest.raises(SandboxUnreachableException) as caught:
+            with pytest.raises(SandboxHostUnreachableException) as caught:
                 await call()
             assert caught.value.sandbox_id == sandbox.sandbox_id
         for call in (sandbox.kill, sandbox.get_info):

@@ -257,3 +257,32 @@ async def test_a_user_who_does_not_exist(sandbox: AsyncSandbox) -> None:
         await sandbox.files.read("/etc/passwd", user="nobody-here")
     with pytest.raises(AuthenticationException):
         await sandbox.files.list("/", user="nobody-here")
+
+
+async def test_metadata_is_stored_and_replaced(sandbox: AsyncSandbox) -> None:
+    entry = await sandbox.files.write("/tmp/a", "x", metadata={"Author": "ada", "run": "7"})
+    assert entry.metadata == {"author": "ada", "run": "7"}
+    assert (await sandbox.files.get_info("/tmp/a")).metadata == {"author": "ada", "run": "7"}
+    entries = await sandbox.files.write_files([{"path": f"/tmp/{n}", "data": ""} for n in "ab"], metadata={"run": "8"})
+    assert [entry.metadata for entry in entries] == [{"run": "8"}, {"run": "8"}]
+    assert (await sandbox.files.write("/tmp/a", "y")).metadata is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"two words": "x"},
+        {"k": "zwei\nzeilen"},
+        {"k": "ü"},
+        {"": "x"},
+        {"k" * 247: "x"},
+        {"k": "x" * 4096},
+        {"k": 3},
+        "k",
+    ],
+    ids=range(8),
+)
+async def test_metadata_that_no_header_carries(sandbox: AsyncSandbox, metadata: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgumentException, match="metadata"):
+        await sandbox.files.write("/tmp/a", "x", metadata=metadata)
+    assert not await sandbox.files.exists("/tmp/a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from grotte import (
     GrotteException,
     InvalidArgumentException,
     SandboxException,
+    SandboxMetrics,
     SandboxNotFoundException,
     SandboxNotRunningException,
     SandboxQuery,
@@ -269,11 +271,23 @@ async def test_an_id_cannot_lead_elsewhere(engine: Engine, sandbox_id: str) -> N
     assert caught.value.status_code in (400, 404)
 
 
-async def test_what_the_engine_does_not_offer_is_said(sandbox: AsyncSandbox) -> None:
-    with pytest.raises(SandboxException) as caught:
-        await sandbox.get_metrics()
-    assert caught.value.status_code == 501
-    assert caught.value.server_message
+async def test_what_it_used(sandbox: AsyncSandbox, engine: Engine) -> None:
+    samples: list[SandboxMetrics] = []
+    while not samples:
+        samples = await sandbox.get_metrics()
+    info = await sandbox.get_info()
+    for sample in samples:
+        assert sample.cpu_count == info.cpu_count
+        assert 0 < sample.mem_used < sample.mem_total <= info.memory_mb * 2**20
+        assert 0 <= sample.disk_used < sample.disk_total
+        assert sample.cpu_used_pct >= 0
+        assert abs((sample.timestamp - info.started_at).total_seconds()) < 60
+    by_id = await AsyncSandbox.get_metrics(sandbox.sandbox_id, start=info.started_at, **engine.options)
+    assert by_id[0].timestamp == samples[0].timestamp
+    tomorrow = info.started_at + timedelta(days=1)
+    assert await sandbox.get_metrics(start=tomorrow) == []
+    with pytest.raises(InvalidArgumentException):
+        await sandbox.get_metrics(start=12)  # type: ignore[arg-type]  # that is the point
 
 
 async def test_wrong_arguments_of_calls_on_a_sandbox(sandbox: AsyncSandbox) -> None:

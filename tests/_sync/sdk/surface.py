@@ -14,6 +14,7 @@ from grotte import (
     CommandExitException,
     CommandHandle,
     CommandResult,
+    Counters,
     EntryInfo,
     FileStreamReader,
     Filesystem,
@@ -22,6 +23,7 @@ from grotte import (
     Git,
     GitBranches,
     GitStatus,
+    Grotte,
     ProcessInfo,
     Pty,
     PtyHandle,
@@ -34,6 +36,11 @@ from grotte import (
     SnapshotInfo,
     SnapshotPaginator,
     TransferProgress,
+    TransportOptions,
+    Volume,
+    VolumeAndToken,
+    VolumeEntryStat,
+    VolumeInfo,
     WatchHandle,
 )
 
@@ -63,6 +70,35 @@ def lifecycle() -> None:
     sandbox.set_network(internet_access=False)
     with Sandbox.create() as entered:
         assert_type(entered, Sandbox)
+
+
+def accounts() -> None:
+    with Grotte(api_key="k", transport=TransportOptions(ca_file="x")) as client:
+        assert_type(client, Grotte)
+        assert_type(client.Sandbox.create("base"), Sandbox)
+        assert_type(client.Sandbox.connect("id"), Sandbox)
+        assert_type(client.Sandbox.list(), SandboxPaginator)
+        assert_type(client.Sandbox.kill("id"), bool)
+        assert_type(client.Volume.create("v"), Volume)
+        assert_type(client.counters, Counters)
+    Grotte(api_kee="k")  # type: ignore[call-arg]
+
+
+def volumes() -> None:
+    volume = Volume.create("v")
+    assert_type(volume, Volume)
+    assert_type(Volume.connect("id"), Volume)
+    assert_type(Volume.list(), list[VolumeInfo])
+    assert_type(volume.list("/", depth=2, token="t"), list[VolumeEntryStat])
+    assert_type(Volume.get_info("id"), VolumeAndToken)
+    assert_type(volume.get_info("/x"), VolumeEntryStat)
+    assert_type(volume.read_file("/x"), str)
+    assert_type(volume.read_file("/x", "bytes"), bytes)
+    assert_type(volume.read_file("/x", format="stream"), FileStreamReader)
+    assert_type(Volume.destroy("id"), bool)
+    Sandbox.create(volume_mounts={"/a": volume, "/b": "name"})
+    Sandbox.create(volume_mounts={"/a": 3})  # type: ignore[dict-item]
+    volume.list()  # type: ignore[call-arg]
 
 
 def lists() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grotte import ApiUnreachableException, GrotteException, Sandbox, SandboxUnreachableException
+from grotte import ApiUnreachableException, GrotteException, Sandbox, SandboxHostUnreachableException
 from grotte._sync import _sio
 from tests.support.engine import running_engine
 
@@ -38,11 +38,11 @@ def test_calls_under_way_and_calls_afterwards(tmp_path: Path) -> None:
             engine.process.kill()
 
         assert {name: type(error) for name, error in outcomes.items()} == {
-            "handle": SandboxUnreachableException,
-            "run": SandboxUnreachableException,
+            "handle": SandboxHostUnreachableException,
+            "run": SandboxHostUnreachableException,
         }
         for call in (sandbox.commands.list, sandbox.is_running, lambda: sandbox.files.read("/etc/passwd")):
-            with pytest.raises(SandboxUnreachableException) as caught:
+            with pytest.raises(SandboxHostUnreachableException) as caught:
                 call()
             assert caught.value.sandbox_id == sandbox.sandbox_id
         for call in (sandbox.kill, sandbox.get_info):

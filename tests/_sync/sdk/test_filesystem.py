@@ -258,3 +258,32 @@ def test_a_user_who_does_not_exist(sandbox: Sandbox) -> None:
         sandbox.files.read("/etc/passwd", user="nobody-here")
     with pytest.raises(AuthenticationException):
         sandbox.files.list("/", user="nobody-here")
+
+
+def test_metadata_is_stored_and_replaced(sandbox: Sandbox) -> None:
+    entry = sandbox.files.write("/tmp/a", "x", metadata={"Author": "ada", "run": "7"})
+    assert entry.metadata == {"author": "ada", "run": "7"}
+    assert (sandbox.files.get_info("/tmp/a")).metadata == {"author": "ada", "run": "7"}
+    entries = sandbox.files.write_files([{"path": f"/tmp/{n}", "data": ""} for n in "ab"], metadata={"run": "8"})
+    assert [entry.metadata for entry in entries] == [{"run": "8"}, {"run": "8"}]
+    assert (sandbox.files.write("/tmp/a", "y")).metadata is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"two words": "x"},
+        {"k": "zwei\nzeilen"},
+        {"k": "ü"},
+        {"": "x"},
+        {"k" * 247: "x"},
+        {"k": "x" * 4096},
+        {"k": 3},
+        "k",
+    ],
+    ids=range(8),
+)
+def test_metadata_that_no_header_carries(sandbox: Sandbox, metadata: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgumentException, match="metadata"):
+        sandbox.files.write("/tmp/a", "x", metadata=metadata)
+    assert not sandbox.files.exists("/tmp/a")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 
 import pytest
 
@@ -13,6 +14,7 @@ from grotte import (
     InvalidArgumentException,
     Sandbox,
     SandboxException,
+    SandboxMetrics,
     SandboxNotFoundException,
     SandboxNotRunningException,
     SandboxQuery,
@@ -270,11 +272,23 @@ def test_an_id_cannot_lead_elsewhere(engine: Engine, sandbox_id: str) -> None:
     assert caught.value.status_code in (400, 404)
 
 
-def test_what_the_engine_does_not_offer_is_said(sandbox: Sandbox) -> None:
-    with pytest.raises(SandboxException) as caught:
-        sandbox.get_metrics()
-    assert caught.value.status_code == 501
-    assert caught.value.server_message
+def test_what_it_used(sandbox: Sandbox, engine: Engine) -> None:
+    samples: list[SandboxMetrics] = []
+    while not samples:
+        samples = sandbox.get_metrics()
+    info = sandbox.get_info()
+    for sample in samples:
+        assert sample.cpu_count == info.cpu_count
+        assert 0 < sample.mem_used < sample.mem_total <= info.memory_mb * 2**20
+        assert 0 <= sample.disk_used < sample.disk_total
+        assert sample.cpu_used_pct >= 0
+        assert abs((sample.timestamp - info.started_at).total_seconds()) < 60
+    by_id = Sandbox.get_metrics(sandbox.sandbox_id, start=info.started_at, **engine.options)
+    assert by_id[0].timestamp == samples[0].timestamp
+    tomorrow = info.started_at + timedelta(days=1)
+    assert sandbox.get_metrics(start=tomorrow) == []
+    with pytest.raises(InvalidArgumentException):
+        sandbox.get_metrics(start=12)  # type: ignore[arg-type]  # that is the point
 
 
 def test_wrong_arguments_of_calls_on_a_sandbox(sandbox: Sandbox) -> None:
