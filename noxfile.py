@@ -22,6 +22,7 @@ TEST_COMMANDS = {"ip": "iproute2", "openssl": "openssl", "pkill": "procps"}
 IMAGE_COMMANDS = {
     "busybox": "busybox-static",
     "docker-registry": "docker-registry",
+    "mmdebstrap": "mmdebstrap",
     "musl-gcc": "musl-tools",
     "skopeo": "skopeo",
     "zstd": "zstd",

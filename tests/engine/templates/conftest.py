@@ -9,18 +9,9 @@ import pytest
 
 from tests.engine.conftest import KEY
 from tests.engine.templates.building import Templates
-from tests.engine.templates.images import (
-    Layer,
-    Registry,
-    layer,
-    make_musl_root,
-    missing_programs,
-    running_registry,
-    skip_without_programs,
-    tar_of,
-)
 from tests.engine.wire import OTHER_KEY
 from tests.support.engine import Engine, running_engine
+from tests.support.images import missing_programs, tar_of
 
 
 @pytest.fixture(scope="session")
@@ -45,21 +36,6 @@ def templates(builder: Engine) -> Iterator[Templates]:
 
 
 @pytest.fixture(scope="session")
-def musl_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root file system without glibc."""
-    skip_without_programs()
-    root = tmp_path_factory.mktemp("images") / "musl"
-    make_musl_root(root)
-    return root
-
-
-@pytest.fixture(scope="session")
-def musl(musl_root: Path) -> Layer:
-    """The same as a layer."""
-    return layer(tar_of(musl_root))
-
-
-@pytest.fixture(scope="session")
 def image_map(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What names of images mean to the engine of these tests."""
     if missing_programs():
@@ -68,11 +44,3 @@ def image_map(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     packed = tmp_path_factory.mktemp("packed") / "musl.tar"
     packed.write_bytes(tar_of(root))
     return [f"musl-dir={root}", f"musl-tar={packed}"]
-
-
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry without passwords."""
-    skip_without_programs()
-    with running_registry(tmp_path_factory.mktemp("registry") / "room") as running:
-        yield running

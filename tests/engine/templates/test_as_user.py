@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tests.engine.conftest import KEY
 from tests.engine.templates.building import Templates, archive, copy, packed, run, step
-from tests.engine.templates.images import Registry, layer, tar_of
 from tests.engine.templates.test_images import file
 from tests.support.engine import running_engine
+from tests.support.images import Registry, layer, tar_of
 from tests.support.ordinary_user import ordinary_user
 
 DIGEST = "b" * 64

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine.templates.building import Templates, copy, packed
-from tests.engine.templates.images import Layer, Layout, Registry, digest_of, layer, tar_of
 from tests.engine.templates.test_images import file
 from tests.engine.wire import check_error
+from tests.support.images import Layer, Layout, Registry, digest_of, layer, tar_of
 
 Fill = Callable[[tarfile.TarFile], object]
 OUT = "/tmp/written-by-a-hostile-image"

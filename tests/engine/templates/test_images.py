@@ -9,12 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.templates.building import Templates, packed, run, step
-from tests.engine.templates.images import Layer, Layout, Registry, layer, running_registry, tar_of
 from tests.support.engine import Engine
-
-SECRET = "do-not-log-me"
-#: The line of a password file for it.
-HTPASSWD = "user:$2b$05$oYw5aF9wKPZFWXNK9BYdzO6Ez5KfF9lFaBh0gqgQmr/zD4vwmsCg6\n"
+from tests.support.images import HTPASSWD, SECRET, Layer, Layout, Registry, layer, running_registry, tar_of
 
 
 def file(tar: tarfile.TarFile, name: str, data: bytes = b"", **more: object) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +23,6 @@ from grotte import (
 from tests.support.engine import Engine
 
 MANY = 250
-
-
-@pytest.fixture
-async def name(engine: Engine) -> AsyncIterator[str]:
-    """A name for a template, which is deleted."""
-    chosen = f"t-{secrets.token_hex(4)}"
-    yield chosen
-    await AsyncTemplate.delete(chosen, **engine.options)
 
 
 async def output_of(engine: Engine, template: str, command: str) -> str:

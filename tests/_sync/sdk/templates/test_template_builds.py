@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +24,6 @@ from grotte import (
 from tests.support.engine import Engine
 
 MANY = 250
-
-
-@pytest.fixture
-def name(engine: Engine) -> Iterator[str]:
-    """A name for a template, which is deleted."""
-    chosen = f"t-{secrets.token_hex(4)}"
-    yield chosen
-    Template.delete(chosen, **engine.options)
 
 
 def output_of(engine: Engine, template: str, command: str) -> str:

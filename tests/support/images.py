@@ -17,12 +17,23 @@ from pathlib import Path
 
 import pytest
 
+from grotte.engine.images.debian import suite
+
 HELLO = '#include <stdio.h>\nint main(void) { puts("hello from musl"); return 0; }\n'
 APPLETS: tuple[str, ...] = ("sh", "ls", "cat", "echo", "id", "pwd", "touch", "mkdir", "rm", "sleep", "true", "test")
 APPLETS += ("readlink", "ln", "stat", "grep", "nc")
 ACCOUNTS = {"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n"}
+CONTROL = (
+    "Package: tiny\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: says so\n"
+)
 PROGRAMS = ("skopeo", "docker-registry", "musl-gcc", "busybox", "zstd")
 PATIENCE = 20.0
+DEBIAN_PATIENCE = 300.0
+SECRET = "do-not-log-me"
+#: The line of a registry's password file for it.
+HTPASSWD = "user:$2b$05$oYw5aF9wKPZFWXNK9BYdzO6Ez5KfF9lFaBh0gqgQmr/zD4vwmsCg6\n"
+#: Files that take time and that no test looks at.
+NOT_IN_DEBIAN = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
 
@@ -55,6 +66,40 @@ def make_musl_root(root: Path) -> None:
         (root / "bin" / name).symlink_to("busybox")
     for name, text in ACCOUNTS.items():
         (root / name).write_text(text)
+
+
+def make_debian(target: Path) -> None:
+    """Make an archive of a small Debian with apt; skip the test where its packages cannot be had."""
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("an image of Debian cannot be made without mmdebstrap")
+    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in NOT_IN_DEBIAN]
+    command = ["mmdebstrap", "--variant=apt", "--format=tar", *options, suite(), str(target)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEBIAN_PATIENCE)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"Debian's packages cannot be had: {error.stderr[-500:]}")
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"Debian's packages cannot be had within {DEBIAN_PATIENCE:g} s")
+
+
+def make_packages(root: Path) -> None:
+    """Make what an image of Debian needs to install a package ``tiny`` without any mirror."""
+    room = root / "srv/packages"
+    lists = root / "etc/apt"
+    package = root.with_name("tiny")
+    for directory in (room, lists / "sources.list.d", package / "DEBIAN", package / "usr/bin"):
+        directory.mkdir(parents=True)
+    program = package / "usr/bin/tiny"
+    program.write_text("#!/bin/sh\necho tiny\n")
+    program.chmod(0o755)
+    (package / "DEBIAN/control").write_text(CONTROL)
+    command = ["dpkg-deb", "--build", "--root-owner-group", str(package), str(room / "tiny.deb")]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    blob = (room / "tiny.deb").read_bytes()
+    found = f"Filename: ./tiny.deb\nSize: {len(blob)}\nSHA256: {hashlib.sha256(blob).hexdigest()}\n"
+    (room / "Packages").write_text(CONTROL + found)
+    (lists / "sources.list").write_text("deb [trusted=yes] file:/srv/packages ./\n")
+    (lists / "sources.list.d/.wh..wh..opq").touch()
 
 
 def tar_of(root: Path) -> bytes:
