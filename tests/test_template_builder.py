@@ -276,7 +276,10 @@ def test_a_log_as_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert str(LogEntry(now, "info", "x")) == f"[{now.isoformat()}] [info] x"
 
 
-def test_a_log_on_a_terminal() -> None:
+def test_a_log_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

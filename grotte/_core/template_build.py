@@ -11,6 +11,7 @@ from grotte._core.template_api import AsyncTemplatePlane
 from grotte._core.template_context import Bundle, bundle_of, packed
 from grotte._proto import arguments
 from grotte._proto.templates import wire
+from grotte._proto.templates.logger import BuildLogger
 from grotte._proto.templates.recipe import Recipe
 from grotte._proto.templates.results import BuildInfo, LogEntry, LogEntryEnd, LogEntryStart, TemplateBuildStatus
 from grotte.errors import BuildException, InvalidArgumentException
@@ -126,6 +127,8 @@ class AsyncBuild:
                 await self._tell(entry)
             offset += len(found.log_entries)
             if not found.log_entries and not ended:
+                if isinstance(self._listener, BuildLogger):
+                    self._listener.refresh()
                 await _aio.sleep(REFRESH)
         if status.status == TemplateBuildStatus.ERROR:
             failure = BuildException(found.reason.message if found.reason else "Build failed")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from grotte._proto import arguments
 from grotte._proto.templates import wire
+from grotte._proto.templates.logger import BuildLogger
 from grotte._proto.templates.recipe import Recipe
 from grotte._proto.templates.results import BuildInfo, LogEntry, LogEntryEnd, LogEntryStart, TemplateBuildStatus
 from grotte._sync import _sio
@@ -127,6 +128,8 @@ class Build:
                 self._tell(entry)
             offset += len(found.log_entries)
             if not found.log_entries and not ended:
+                if isinstance(self._listener, BuildLogger):
+                    self._listener.refresh()
                 _sio.sleep(REFRESH)
         if status.status == TemplateBuildStatus.ERROR:
             failure = BuildException(found.reason.message if found.reason else "Build failed")
