@@ -44,6 +44,11 @@ class Stage:
 Work = Callable[[Guest], Awaitable[None]]
 
 
+#: Functions that the shell of a step finds in its environment: packages are the system's, and the user of a step may
+#: have them installed with sudo. Recipes for services that run steps as root say plain ``apt-get``.
+_ELEVATED = {f"BASH_FUNC_{name}%%": f'() {{ sudo -E {name} "$@"\n}}' for name in ("apt-get", "apt", "dpkg")}
+
+
 class Workshop:
     """Does steps on this machine.
 
@@ -115,7 +120,7 @@ class Workshop:
             GuestError: it could not be run.
         """
         entry = await guest.user(user or setup.user)
-        envs = identity(entry) | setup.envs
+        envs = identity(entry) | setup.envs | ({} if entry.uid == 0 else _ELEVATED)
         request = SpawnRequest("/bin/bash", ("-l", "-c", command), envs, setup.workdir or None, entry.name)
         await _succeed(guest, request, on_line)
 
