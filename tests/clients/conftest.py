@@ -19,7 +19,7 @@ INSTALL_SECONDS = 300
 @pytest.fixture(scope="session")
 def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Directories that later runs find again, as long as there is a test cache."""
-    cache = request.config.cache
+    cache: pytest.Cache | None = getattr(request.config, "cache", None)
     return tmp_path_factory.mktemp if cache is None else lambda name: Path(cache.mkdir(name))
 
 

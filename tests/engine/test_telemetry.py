@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from tests.engine.test_lifecycle import KEY, engine
 from tests.engine.wire import OTHER_KEY, Box, Wire, check_error, first_message
 
 LINE = re.compile(r'(?P<name>[a-z_]+)(\{(?P<labels>[a-z]+="[^"\n]*"(,[a-z]+="[^"\n]*")*)\})? (?P<value>[0-9]+)')
@@ -26,18 +28,21 @@ def numbers(wire: Wire) -> dict[str, int]:
     return found
 
 
-def test_sandboxes_and_requests_are_counted(wire: Wire) -> None:
-    before = numbers(wire)
-    with wire.box() as box:
-        box.put_file("/tmp/x", bytes(100_000))
-        with wire.box() as second:
-            wire.post(f"/sandboxes/{second.id}/pause")
-            during = numbers(wire)
-            wire.get(f"/sandboxes/i{'z' * 20}")
-        with box.apart() as apart, apart.open("Start", {"process": {"cmd": "/bin/sleep", "args": ["50"]}}) as answer:
-            first_message(answer)
-            streaming = numbers(wire)
-    after = numbers(wire)
+def test_sandboxes_and_requests_are_counted(tmp_path: Path) -> None:
+    with engine(tmp_path / "data") as alone, Wire(alone.url, KEY) as wire:  # nothing that others do is counted
+        before = numbers(wire)
+        with wire.box() as box:
+            box.put_file("/tmp/x", bytes(100_000))
+            with wire.box() as second:
+                wire.post(f"/sandboxes/{second.id}/pause")
+                during = numbers(wire)
+                wire.get(f"/sandboxes/i{'z' * 20}")
+            command = {"process": {"cmd": "/bin/sleep", "args": ["50"]}}
+            with box.apart() as apart, apart.open("Start", command) as answer:
+                opened = first_message(answer)  # holds the stream, which ends when nobody does
+                streaming = numbers(wire)
+                assert opened
+        after = numbers(wire)
 
     def grown(name: str, then: dict[str, int]) -> int:
         return then.get(name, 0) - before.get(name, 0)

@@ -103,7 +103,8 @@ async def _run(
     )
     output = bytearray()
     try:
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (MAX_FILE, MAX_FILE))
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (MAX_FILE, MAX_FILE))
         async with anyio.create_task_group() as tasks:
             if process.stdout is not None:
                 tasks.start_soon(_collect, process.stdout, output)
