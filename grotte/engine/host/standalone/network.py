@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -21,6 +22,8 @@ from .taps import INTERFACE, TUN, TUN_DEVICE
 ADDRESS, MASK, GATEWAY, FORWARDER = "10.0.2.100", "255.255.255.0", "10.0.2.2", "10.0.2.3"
 #: Another process may still be on its way to let go of an interface that it inherited.
 TRIES = 10
+#: What ends this soon has not begun, in seconds; and the longest pause before another try.
+EARLY, LONGEST_PAUSE = 2.0, 0.25
 NOISE = ("Failed to send", "won't quit once netns is gone")
 MAX_REASON = 16 << 10
 RTMGRP_IPV4_IFADDR = 0x10
@@ -59,6 +62,7 @@ class Link:
         pasta: The process that carries packets, or 0.
         sender: The process that sends the first packets again, or 0.
         tries: How often pasta was started.
+        tried_at: When it was started last.
         asked: The engine waits to hear.
         stale: What the keeper is setting has been overtaken.
     """
@@ -74,6 +78,7 @@ class Link:
     pasta: int = 0
     sender: int = 0
     tries: int = 0
+    tried_at: float = 0.0
     asked: bool = True
     stale: bool = False
 
@@ -193,7 +198,8 @@ class Networks:
         for sandbox_id, link in self._links.items():
             if pid == link.pasta:
                 link.pasta = 0
-                if link.sender and link.tries < TRIES and os.WIFEXITED(status):
+                begun = not link.sender and time.monotonic() - link.tried_at > EARLY
+                if not begun and link.tries < TRIES and os.WIFEXITED(status):
                     self._carry(link)
                 else:
                     self._fail(sandbox_id, link)
@@ -275,10 +281,13 @@ class Networks:
         return _fork(errors, alone)
 
     def _carry(self, link: Link) -> None:
+        pause = min(LONGEST_PAUSE, 0.01 * 2**link.tries) if link.tries else 0.0
         link.tries += 1
-        link.pasta = self._fork(link.errors, lambda: self._become_pasta(link))
+        link.tried_at = time.monotonic() + pause
+        link.pasta = self._fork(link.errors, lambda: self._become_pasta(link, pause))
 
-    def _become_pasta(self, link: Link) -> None:
+    def _become_pasta(self, link: Link, pause: float) -> None:
+        time.sleep(pause)
         launcher = os.getppid()
         os.setgroups([])
         os.setresgid(link.owner, link.owner, link.owner)
