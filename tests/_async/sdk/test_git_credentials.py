@@ -131,7 +131,8 @@ async def test_other_hosts_are_not_shown_the_password(sandbox: AsyncSandbox, url
 
 async def test_no_command_line_shows_it(sandbox: AsyncSandbox, url: str) -> None:
     watcher = await sandbox.commands.run(
-        "touch /tmp/watching; while [ -e /tmp/watching ]; do cat /proc/[0-9]*/cmdline 2>/dev/null >> /tmp/lines; done; true",
+        "touch /tmp/watching; while [ -e /tmp/watching ]; do"
+        " cat /proc/[0-9]*/cmdline 2>/dev/null >> /tmp/lines; done; true",
         background=True,
         user="root",
     )

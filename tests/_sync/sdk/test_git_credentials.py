@@ -132,7 +132,8 @@ def test_other_hosts_are_not_shown_the_password(sandbox: Sandbox, url: str) -> N
 
 def test_no_command_line_shows_it(sandbox: Sandbox, url: str) -> None:
     watcher = sandbox.commands.run(
-        "touch /tmp/watching; while [ -e /tmp/watching ]; do cat /proc/[0-9]*/cmdline 2>/dev/null >> /tmp/lines; done; true",
+        "touch /tmp/watching; while [ -e /tmp/watching ]; do"
+        " cat /proc/[0-9]*/cmdline 2>/dev/null >> /tmp/lines; done; true",
         background=True,
         user="root",
     )
