@@ -13,35 +13,25 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "grotte"
 
+#: What both trees of the SDK may use.
+SHARED_BY_BOTH_TREES = {
+    "_proto",
+    "_archive",
+    "_budget",
+    "_dual",
+    "_interrupts",
+    "_local",
+    "config",
+    "errors",
+    "models",
+    "volume_models",
+}
+
 #: Who may import whom: a folder of `grotte` → the folders and modules of `grotte` that it may use.
 MAY_IMPORT = {
     "_proto": {"_proto", "errors", "models", "volume_models"},
-    "_core": {
-        "_core",
-        "_proto",
-        "_archive",
-        "_budget",
-        "_dual",
-        "_interrupts",
-        "_local",
-        "config",
-        "errors",
-        "models",
-        "volume_models",
-    },
-    "_sync": {
-        "_sync",
-        "_proto",
-        "_archive",
-        "_budget",
-        "_dual",
-        "_interrupts",
-        "_local",
-        "config",
-        "errors",
-        "models",
-        "volume_models",
-    },
+    "_core": {"_core"} | SHARED_BY_BOTH_TREES,
+    "_sync": {"_sync"} | SHARED_BY_BOTH_TREES,
     "engine": {"engine", "_proto", "_local", "_version", "errors", "models"},
     "cli": {"cli", "_core", "_sync", "_proto", "_local", "config", "engine", "errors", "models"},
 }
