@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self
 
 from grotte._proto.http2 import frames
 from grotte._proto.http2.hpack import integers
+from tests.servers.threaded import ThreadedServer
 
 OK = b"\x88"
 #: What is sent to the first client once its request is there, given the stream's id.
 Attack = Callable[[int], Iterable[bytes]]
 
 
-class HostileServer:
+class HostileServer(ThreadedServer):
     """Serves until the block around it ends.
 
     Attributes:
@@ -41,35 +40,13 @@ class HostileServer:
             cut: Close in the middle of the attack's TLS record.
             greeting: Say only this, to everybody.
         """
+        super().__init__()
         self._attack = attack
         self._tls = tls
         self._cut = cut
         self._greeting = greeting
         self.sent = 0
         self.clients = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for sock in [self._listener, *self._sockets]:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
-
-    def _start(self, function: object, *args: object) -> None:
-        assert callable(function)
-        thread = threading.Thread(target=function, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
 
     def _accept(self) -> None:
         while True:

@@ -8,12 +8,12 @@ import select
 import socket
 import ssl
 import struct
-import threading
-from typing import Self
 from urllib.parse import urlsplit
 
+from tests.servers.threaded import ThreadedServer
 
-class ProxyServer:
+
+class ProxyServer(ThreadedServer):
     """Serves until the block around it ends. Whatever host is asked for, it connects to 127.0.0.1.
 
     Attributes:
@@ -23,33 +23,11 @@ class ProxyServer:
     def __init__(
         self, *, credentials: str | None = None, answer: bytes | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
+        super().__init__()
         self.credentials = credentials
         self.tls = tls
         self.answer = answer
         self.seen: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for sock in [self._listener, *self._sockets]:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
-
-    def _start(self, function: object, *args: object) -> None:
-        assert callable(function)
-        thread = threading.Thread(target=function, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
 
     def _accept(self) -> None:
         while True:
