@@ -44,8 +44,11 @@ class Engine:
 
 
 @contextmanager
-def run_engine() -> Iterator[Engine]:
+def run_engine(*options: str) -> Iterator[Engine]:
     """Start an engine on a free port, stop it at the end.
+
+    Args:
+        options: More words for its command line.
 
     Raises:
         EngineError: it cannot run here.
@@ -56,6 +59,7 @@ def run_engine() -> Iterator[Engine]:
         command = [sys.executable, "-m", "grotte", "serve", "--port", "0", "--data-dir", f"{folder}/data"]
         for key in keys.values():
             command += ["--api-key", key]
+        command += options
         log = Path(folder, "log")
         with log.open("w") as stderr:
             process = subprocess.Popen(

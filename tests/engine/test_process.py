@@ -304,6 +304,35 @@ def test_a_signal_abandons_the_pipes(box: Box, name: str | int) -> None:
     box.sh("pkill -f 'sleep 30'")
 
 
+@pytest.mark.parametrize(("name", "number"), [("SIGNAL_SIGKILL", "47.1"), (15, "47.2")])
+def test_what_a_command_left_holding_its_output_can_be_killed(box: Box, name: str | int, number: str) -> None:
+    process = Background(box, f"(setsid sleep {number} &) ; sleep {number} & exit 3")
+    assert process.pid in [listed["pid"] for listed in running(box)]  # its output has not ended
+    with box.open("Connect", by_pid(process.pid)) as answer:
+        _, chunks = first_message(answer)
+        assert process.signal(name).json() == {}
+        *_, end, last = unpack(b"".join(chunks))
+    assert (end["event"]["end"]["status"], last) == ("exit status 3", {})
+    assert process.pid not in [listed["pid"] for listed in running(box)]
+    check_rpc_error(process.signal(name), 404, "not_found")
+    await_gone(box, number)
+
+
+def test_a_timeout_reaches_what_a_command_left(box: Box) -> None:
+    script = "(setsid sleep 47.3 &) ; sleep 47.3 & exit 0"
+    result = box.sh(script, headers={"connect_timeout_ms": "700"})
+    assert result.error["code"] == "deadline_exceeded"
+    await_gone(box, "47.3")
+
+
+def await_gone(box: Box, number: str) -> None:
+    """Wait until nothing sleeps for so long any more."""
+    deadline = time.monotonic() + 10
+    while box.sh(f"pgrep -fx 'sleep {number}'").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("name", ["SIGNAL_UNSPECIFIED", 0, 2, "SIGNAL_SIGINT", 99])
 def test_other_signals_are_not_sent(box: Box, name: str | int) -> None:
     process = Background(box, "sleep 50")

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from grotte import ApiParams, Sandbox, SandboxQuery
 from tests.support.engine import environment
+from tests.support.programs import killed_after
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: How long a program may take to end, in seconds; the bound of the fleet's own clean-up is of this order.
 END_SECONDS = 60
+#: How long it may be silent when it is expected to speak, in seconds.
+LINE_SECONDS = 60
 
 
 class Child:
@@ -30,9 +33,12 @@ class Child:
         self.fleet_id = self.line()
 
     def line(self) -> str:
-        """The next line that it prints."""
+        """The next line that it prints; a program that prints none in time is killed."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        with killed_after(LINE_SECONDS, self.process):
+            line = self.process.stdout.readline()
+        assert line, f"ended, or silent for {LINE_SECONDS} s: {self.process.communicate(timeout=10)[1]}"
+        return line.strip()
 
     def finish(self) -> tuple[int, str]:
         """Wait for its end; its exit status and what it printed besides."""

@@ -179,7 +179,10 @@ async def test_the_same_pid_twice() -> None:
             group.start_soon(spawn)
             group.start_soon(spawn)
             await anyio.wait_readable(theirs)
-            send(theirs, frame({"id": 1, "ok": {"pid": 5}}) + frame({"id": 2, "ok": {"pid": 5}}))
+            send(
+                theirs,
+                frame({"id": 1, "ok": {"pid": 5, "user": "user"}}) + frame({"id": 2, "ok": {"pid": 5, "user": "user"}}),
+            )
     assert [status.code for status in ended] == [None, None]
     assert guest.closed.is_set()
 

@@ -35,7 +35,6 @@ from grotte.engine.data import offsets
 from grotte.engine.data.rpc import Call, Stream, Streaming, Unary, keepalive_interval, until_disconnected
 from grotte.engine.faults import SANDBOX_NOT_FOUND, RpcFault
 from grotte.engine.host import TerminalSize
-from grotte.engine.processes.identity import identity
 from grotte.engine.processes.process import Process, pack_event, pack_output, pack_raw
 from grotte.engine.processes.spool import Piece, Reader
 
@@ -49,10 +48,9 @@ async def start(call: Call, stream: Stream) -> None:
     terminal = None if request.pty is None else _terminal_size(request.pty)
     _check(request)
     wanted = _wanted(call)
-    user = await call.sandbox.guest.user(call.user)
-    envs = identity(user) | call.sandbox.global_envs() | request.process.envs
+    envs = call.sandbox.global_envs() | request.process.envs
     request.process.cwd = request.process.cwd or call.sandbox.template.setup.workdir or None
-    process, reader = await call.sandbox.processes.start(request, envs, user.name, call.deadline, terminal)
+    process, reader = await call.sandbox.processes.start(request, envs, call.user, call.deadline, terminal)
     await _tell(call, stream, process, reader, resumes=wanted is not None)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
+import marshal
 import os
 import py_compile
 import shutil
@@ -17,23 +17,45 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+
 from .spec import HostError
+from .standalone import bundle
 
 STANDALONE = Path(__file__).parent / "standalone"
 PROBE_SECONDS = 30
 # Nothing that is imported is garbage: looking for some would be a tenth of the time in which the guest starts.
-START = "import gc; gc.disable(); from standalone.guest import main; gc.enable(); main()"
+START = (
+    "import gc; gc.disable(); from standalone.bundle import use; use('{bundle}')\n"
+    "from standalone.guest import main; gc.freeze(); gc.enable(); main()"
+)
+BUNDLE = "bundle"
 # Codecs are looked up by name when they are first used, which is too late inside.
 PROBE = """
 import sys; sys.path.insert(0, sys.argv[1])
 import encodings.ascii, encodings.latin_1, encodings.utf_8, traceback, standalone.guest, standalone.sudo, json, os
-import standalone.copying, standalone.provision
-specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
-modules = [spec.origin for spec in specs if spec is not None and spec.has_location]
+import standalone.bundle, standalone.copying, standalone.provision, warnings
+from importlib.machinery import PathFinder
+def spec_of(name, module):
+    spec, package = getattr(module, "__spec__", None), sys.modules.get(name.rpartition(".")[0])
+    stands_in = spec is not None and spec.name != name and hasattr(package, "__path__")
+    return PathFinder.find_spec(name, package.__path__) if stands_in else spec
+specs = [spec_of(*item) for item in list(sys.modules.items())]
+modules = {spec.origin: spec.name for spec in specs if spec is not None and spec.has_location}
 maps = sorted({l.split(None, 5)[5].strip() for l in open("/proc/self/maps") if l.count("/")})
 print(json.dumps({"modules": modules, "maps": maps, "exe": os.path.realpath("/proc/self/exe"),
                   "prefix": sys.base_prefix, "stdlib": os.path.dirname(os.__file__)}))
 """
+
+
+class _Interpreter(msgspec.Struct):
+    """What the probe tells: files of modules with their names, all files in memory, and where things are."""
+
+    modules: dict[str, str]
+    maps: list[str]
+    exe: str
+    prefix: str
+    stdlib: str
 
 
 def build(directory: Path, mount_point: str) -> tuple[Path, list[str]]:
@@ -50,41 +72,51 @@ def build(directory: Path, mount_point: str) -> tuple[Path, list[str]]:
         HostError: The interpreter could not be copied.
     """
     found = _probe()
-    prefix, stdlib = str(found["prefix"]), str(found["stdlib"])
-    loader = interpreter_of(str(found["exe"]))
-    files = dict(_module_targets(found["modules"], prefix, stdlib))
-    libraries = [path for path in found["maps"] if _is_library(path, files)]
+    modules = _module_targets(found)
+    files = dict(modules)
+    libraries = [path for path in found.maps if _is_library(path, files)]
     files |= {name: f"libs/{os.path.basename(name)}" for path in libraries for name in _names_of(path)}
-    files |= {str(found["exe"]): "bin/python", loader: "loader"}
+    files |= {found.exe: "bin/python", interpreter_of(found.exe): "loader"}
     target = directory / _key(files)
     if not target.exists():
-        _copy(files, target)
+        _copy(files, _bundle(found.modules, modules), target)
     for other in directory.iterdir():
         if other != target:
             shutil.rmtree(other, ignore_errors=True)
     command = [f"{mount_point}/loader", "--library-path", f"{mount_point}/libs", f"{mount_point}/bin/python"]
-    return target, [*command, "-I", "-S", "-X", "utf8", "-c", START]
+    return target, [*command, "-I", "-S", "-X", "utf8", "-c", START.format(bundle=f"{mount_point}/{BUNDLE}")]
 
 
-def _probe() -> dict[str, list[str]]:
+def _probe() -> _Interpreter:
     arguments = [sys.executable, "-I", "-S", "-X", "utf8", "-c", PROBE, str(STANDALONE.parent)]
     try:
         result = subprocess.run(arguments, capture_output=True, timeout=PROBE_SECONDS, check=True, env={})
-        found: dict[str, list[str]] = json.loads(result.stdout)
+        return msgspec.json.decode(result.stdout, type=_Interpreter)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise HostError(f"the Python interpreter {sys.executable} cannot be examined: {error}") from error
-    return found
 
 
-def _module_targets(modules: list[str], prefix: str, stdlib: str) -> list[tuple[str, str]]:
-    library = os.path.relpath(stdlib, prefix)
-    targets = [(os.path.join(stdlib, "os.py"), f"{library}/os.py")]
-    for path in modules:
+def _module_targets(found: _Interpreter) -> dict[str, str]:
+    library = os.path.relpath(found.stdlib, found.prefix)
+    targets = {os.path.join(found.stdlib, "os.py"): f"{library}/os.py"}
+    for path in found.modules:
         if path.startswith(f"{STANDALONE}{os.sep}"):
-            targets.append((path, f"{library}/standalone/{os.path.basename(path)}"))
+            targets[path] = f"{library}/standalone/{os.path.basename(path)}"
         else:
-            targets.append((path, os.path.relpath(path, prefix)))
+            targets[path] = os.path.relpath(path, found.prefix)
     return targets
+
+
+def _bundle(names: dict[str, str], targets: dict[str, str]) -> bytes:
+    """Return all modules in one file; see `standalone.bundle`."""
+    codes, libraries = {}, {}
+    for path, name in names.items():
+        if path.endswith(".py"):
+            code = compile(Path(path).read_bytes(), targets[path], "exec", dont_inherit=True, optimize=0)
+            codes[name] = os.path.basename(path) == "__init__.py", marshal.dumps(code)
+        else:
+            libraries[name] = targets[path]
+    return bundle.pack(codes, libraries)
 
 
 def _is_library(path: str, modules: dict[str, str]) -> bool:
@@ -124,7 +156,7 @@ def _key(files: dict[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _copy(files: dict[str, str], target: Path) -> None:
+def _copy(files: dict[str, str], modules: bytes, target: Path) -> None:
     fresh = target.with_name(f"{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     for source, name in files.items():
@@ -136,6 +168,8 @@ def _copy(files: dict[str, str], target: Path) -> None:
             compiled = importlib.util.cache_from_source(str(destination), optimization="")
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
             py_compile.compile(str(destination), compiled, doraise=True, invalidation_mode=mode)
+    (fresh / BUNDLE).write_bytes(modules)
+    (fresh / BUNDLE).chmod(0o644)
     for directory, _, _ in os.walk(fresh):
         os.chmod(directory, 0o755)  # noqa: S103 - a copy of what every user may read
     fresh.rename(target)

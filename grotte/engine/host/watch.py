@@ -47,6 +47,7 @@ class Watch:
     def __init__(self, ask: Callable[[], Awaitable[TakenEvents]], forget: Callable[[], None]) -> None:
         self._ask = ask
         self._forget = forget
+        self._over = False
         self._news = anyio.Event()
         self._news.set()  # the guest rings for what comes after the first look
 
@@ -62,8 +63,11 @@ class Watch:
         """Return what has happened up to now since the last call, perhaps nothing.
 
         Raises:
-            GuestError: ``internal``, events were lost after those that were returned; or the sandbox is gone.
+            GuestError: ``internal``, events were lost after those that were returned; ``not_found``, the watch was
+                closed; or the sandbox is gone.
         """
+        if self._over:  # the guest may hear of the end after this question
+            raise GuestError("not_found", "the watch is over")
         taken: list[WatchEvent] = []
         self._news = anyio.Event()
         for _ in range(MAX_ROUNDS):
@@ -79,4 +83,5 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching."""
+        self._over = True
         self._forget()

@@ -10,7 +10,6 @@ from grotte._proto.messages import ProcessConfig, StartRequest
 from grotte.engine.host import Guest, GuestError, HostError, SpawnRequest
 from grotte.engine.lifecycle.setup import Setup
 from grotte.engine.processes import running
-from grotte.engine.processes.identity import identity
 from grotte.engine.processes.process import Process
 from grotte.engine.processes.table import ProcessTable
 
@@ -60,11 +59,10 @@ async def begin(guest: Guest, table: ProcessTable, wanted: Start) -> tuple[Proce
     Raises:
         GuestError: it could not be run.
     """
-    user = await guest.user(wanted.user)
-    envs = identity(user) | dict(wanted.envs) | facts(guest.sandbox_id, wanted.template_id)
+    envs = dict(wanted.envs) | facts(guest.sandbox_id, wanted.template_id)
     cmd, *arguments = SHELL
     config = ProcessConfig(cmd=cmd, args=[*arguments, wanted.command], cwd=wanted.workdir or None)
-    process, reader = await table.start(StartRequest(process=config, stdin=False), envs, user.name, None)
+    process, reader = await table.start(StartRequest(process=config, stdin=False), envs, wanted.user, None)
     reader.close()
     return process, envs
 
@@ -85,7 +83,9 @@ async def start(guest: Guest, table: ProcessTable, wanted: Start, on_line: runni
     try:
         process, envs = await begin(guest, table, wanted)
         if wanted.ready:
-            check = SpawnRequest(cmd, (*arguments, wanted.ready), envs, wanted.workdir or None, wanted.user)
+            check = SpawnRequest(
+                cmd, (*arguments, wanted.ready), envs, wanted.workdir or None, wanted.user, identify=True
+            )
             with anyio.fail_after(READY_SECONDS):
                 await _until_ready(guest, process, check, on_line)
     except GuestError as error:

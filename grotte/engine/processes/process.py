@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -70,15 +71,21 @@ _EVENTS: dict[str, Callable[[bytes], DataEvent]] = {
 }
 
 
-def end_event(status: ExitStatus) -> EndEvent:
-    """How a process ended, in the words of the protocol."""
+def end_event(status: ExitStatus, reason: str = "") -> EndEvent:
+    """How a process ended, in the words of the protocol.
+
+    Args:
+        status: As the kernel tells it.
+        reason: Why it was killed, if it was, and the engine knows.
+    """
     if status.signal is None:
         code = status.code or 0
         text = f"exit status {code}"
         return EndEvent(exit_code=code, exited=True, status=text, error=text if code else None)
     name = _SIGNAL_NAMES.get(signal.Signals(status.signal)) if status.signal in _KNOWN_SIGNALS else None
     text = f"signal: {name or f'signal {status.signal}'}" + (" (core dumped)" if status.core_dumped else "")
-    return EndEvent(exit_code=-1, exited=False, status=text, error=text)
+    why = f"{text} ({reason})" if reason and status.signal == signal.SIGKILL else text
+    return EndEvent(exit_code=-1, exited=False, status=text, error=why)
 
 
 _KNOWN_SIGNALS = frozenset(signal.Signals)
@@ -112,7 +119,9 @@ class Process:
         else:
             self.output = Spool(["stdout", "stderr"], allowance)
             self._pipes = [self._pipe(spawned.stdout, "stdout"), self._pipe(spawned.stderr, "stderr")]
-        self._leave_pipes = False
+        self._leave_pipes = self._reaped = False
+        self._pumping = len(self._pipes)
+        self._drained = anyio.Event()
         self._scope = anyio.CancelScope()
 
     @property
@@ -139,11 +148,12 @@ class Process:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     for pipe in self._pipes:
-                        tasks.start_soon(pipe.pump)
+                        tasks.start_soon(self._pump, pipe)
                     status = await self._reap(deadline)
+                    self._reaped = True
                     if self._leave_pipes:
-                        for pipe in self._pipes:
-                            pipe.abandon()
+                        self._abandon_pipes()
+                    await self._drain(None if self._leave_pipes else deadline)
         except GuestError as error:
             log.warning("event=process_lost pid=%d reason=%s", self.pid, error)
         except Exception:
@@ -160,6 +170,24 @@ class Process:
             await self._guest.kill_tree(self.pid)
         return await self._spawned.wait()
 
+    async def _pump(self, pipe: Pipe) -> None:
+        await pipe.pump()
+        self._pumping -= 1
+        if not self._pumping:
+            self._drained.set()
+
+    async def _drain(self, deadline: float | None) -> None:
+        """Wait for the end of its output, which what it left behind may hold open; that goes when the time is up."""
+        with anyio.CancelScope(deadline=math.inf if deadline is None else deadline):
+            await self._drained.wait()
+            return
+        await self._guest.kill_tree(self.pid)
+        self._abandon_pipes()
+
+    def _abandon_pipes(self) -> None:
+        for pipe in self._pipes:
+            pipe.abandon()
+
     def lose(self) -> None:
         """The sandbox is gone, and the process with it."""
         self._scope.cancel()
@@ -167,7 +195,7 @@ class Process:
     def _finish(self, status: ExitStatus | None) -> None:
         gone = status is None or (status.code is None and status.signal is None)
         self.lost = gone or self._scope.cancelled_caught
-        self.end = None if self.lost or status is None else end_event(status)
+        self.end = None if self.lost or status is None else end_event(status, self._guest.quota.full)
         self.ended_at = anyio.current_time()
         self._shut_stdin()
         for pipe in self._pipes:
@@ -175,13 +203,16 @@ class Process:
         self.output.end()
 
     async def send_signal(self, signum: int) -> None:
-        """Signal this one process.
+        """Signal this one process; what it left behind, if it has ended and that still holds its output open.
 
         Raises:
             RpcFault: not_found, it has ended.
         """
         self._leave_pipes = True
-        if not self.running or not await self._guest.signal(self.pid, signum):
+        found = self.running and await self._guest.signal(self.pid, signum)
+        if self.running and self._reaped:  # it is listed until its output ends, which is now
+            self._abandon_pipes()
+        elif not found:
             raise RpcFault("not_found", f"process with pid {self.pid} not found")
 
     async def resize(self, size: TerminalSize) -> None:

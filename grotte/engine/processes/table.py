@@ -48,7 +48,7 @@ class ProcessTable:
         """Start a process and listen to it before it says a word.
 
         Args:
-            envs: The whole environment.
+            envs: The environment, but for what every user's processes have.
             deadline: When it is killed, on the event loop's clock; None for never.
             terminal: The size of its terminal, if it gets one.
 
@@ -64,6 +64,7 @@ class ProcessTable:
             user=user,
             stdin=request.stdin is not False,
             terminal=terminal,
+            identify=True,
         )
         # A client that leaves now leaves a process behind all the same, and it must be one that we know.
         with anyio.CancelScope(shield=True):
@@ -72,7 +73,8 @@ class ProcessTable:
         process = self._running[spawned.pid] = Process(self._guest, spawned, config, request.tag, self._allowance)
         reader = process.output.listen()
         # Arguments may hold secrets, which are no business of a log.
-        self.journal.add("info", f"process {process.pid} started: {config.cmd}", pid=str(process.pid), user=user)
+        fields = {"pid": str(process.pid), "user": spawned.user}
+        self.journal.add("info", f"process {process.pid} started: {config.cmd}", **fields)
         self._tasks.start_soon(self._see_through, process, deadline)
         return process, reader
 

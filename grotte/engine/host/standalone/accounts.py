@@ -9,6 +9,8 @@ from .wire import RefusedError
 MAX_FILE = 1 << 20
 NO_ID, MAX_DIGITS = 2**32 - 1, 10
 ADMINISTRATORS = ("sudo", "wheel", "admin")
+#: Programs start with this search path, as on every Debian.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Account:
@@ -22,6 +24,10 @@ class Account:
         self.uid = uid
         self.gid = gid
         self.home = home
+
+    def variables(self) -> dict[str, str]:
+        """Return the first variables of this user's processes; all others may override them."""
+        return {"PATH": PATH, "HOME": self.home, "USER": self.name, "LOGNAME": self.name}
 
 
 class Accounts:

@@ -6,20 +6,29 @@ reading cannot block; nothing that it does makes this process wait.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import json
 import os
 import select
-import socket
 import struct
-import subprocess
 import termios
 from collections.abc import Iterable
-from functools import partial
 
-from . import family, terminals
+from . import family, notation, programs, terminals
 from .accounts import Accounts
+from .lean import (
+    AF_UNIX,
+    CMSG_SPACE,
+    MSG_CMSG_CLOEXEC,
+    MSG_CTRUNC,
+    SO_PEERCRED,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+    accept,
+    received_fds,
+    rights,
+    socket,
+    suppress,
+)
 from .processes import be_killed_before_the_guest
 from .sudo_link import ADDRESS, SEALS, STATUS
 from .wire import RefusedError, close_all
@@ -43,9 +52,9 @@ class Client:
 
     __slots__ = ("command", "family", "link", "pid", "uid")
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket) -> None:
         self.link = link
-        self.pid, self.uid, _ = CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        self.pid, self.uid, _ = CREDENTIALS.unpack(link.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
         self.command = self.family = 0
 
 
@@ -57,9 +66,9 @@ class Elevations:
         self._accounts = accounts
         self._families = families
         self._clients: dict[int, Client] = {}
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener = socket(AF_UNIX, SOCK_SEQPACKET)
         self._listener.setblocking(False)
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             os.unlink(ADDRESS)
         self._listener.bind(ADDRESS)
         os.chmod(ADDRESS, 0o666)  # noqa: S103 - who may have what is decided by the kernel's word on who asks
@@ -79,13 +88,13 @@ class Elevations:
         client = next((client for client in self._clients.values() if client.command == pid), None)
         if client is not None:
             client.command = 0
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 client.link.send(STATUS.pack(status))
             self._drop(client)
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # it has gone again, or there is no descriptor left
-            link, _ = self._listener.accept()
+        with suppress(OSError):  # it has gone again, or there is no descriptor left
+            link = accept(self._listener)
             link.setblocking(False)
             if len(self._clients) >= MAX_CLIENTS:
                 link.close()
@@ -104,10 +113,11 @@ class Elevations:
     def _hear(self, client: Client) -> None:
         fds: list[int] = []
         try:
-            data, fds, flags, _ = socket.recv_fds(client.link, 64, FDS, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = client.link.recvmsg(64, CMSG_SPACE(4 * FDS), MSG_CMSG_CLOEXEC)
+            fds += received_fds(ancillary)
             if client.command and len(data) == STATUS.size and not fds:
                 os.kill(client.command, STATUS.unpack(data)[0])
-            elif data != b"run" or client.command or len(fds) != FDS or flags & socket.MSG_CTRUNC:
+            elif data != b"run" or client.command or len(fds) != FDS or flags & MSG_CTRUNC:
                 self._drop(client)
             else:
                 self._run(client, fds)
@@ -127,7 +137,7 @@ class Elevations:
             if any(request.terminals):
                 master += self._open_terminal(request)
             self._start(client, request, fds, *master[1:])
-            socket.send_fds(client.link, [b"+"], master[:1])
+            client.link.sendmsg([b"+"], rights(master[:1]))
         except RefusedError as error:
             client.link.send(error.message[:4000].encode())
             self._drop(client)
@@ -140,34 +150,30 @@ class Elevations:
         except OSError as error:
             raise RefusedError("internal", f"no terminal could be opened: {error.strerror}") from error
 
-    def _start(self, client: Client, request: Request, fds: list[int], slave: int | None = None) -> None:
+    def _start(self, client: Client, request: Request, fds: list[int], slave: int = -1) -> None:
         account = self._accounts.by_id(request.uid)
         group = self._accounts.group_id(request.group) if request.group else account.gid
-        streams = [slave if own else fd for own, fd in zip(request.terminals, fds[2:], strict=True)]
+        stdin, stdout, stderr = (slave if own else fd for own, fd in zip(request.terminals, fds[2:], strict=True))
         client.family = self._families.within(family.number_of(client.pid))
         family.mark_next(client.family)
         try:
-            process = subprocess.Popen(
+            client.command = programs.start(
                 request.arguments,
+                (stdin, stdout, stderr),
+                f"/proc/self/fd/{fds[1]}",
+                request.envs,
                 executable=request.program,
-                stdin=streams[0],
-                stdout=streams[1],
-                stderr=streams[2],
-                cwd=f"/proc/self/fd/{fds[1]}",
-                env=request.envs,
                 user=account.uid,
                 group=group,
-                extra_groups=self._accounts.groups(account),
-                start_new_session=True,
-                preexec_fn=None if slave is None else partial(fcntl.ioctl, slave, termios.TIOCSCTTY, 0),
+                groups=self._accounts.groups(account),
+                new_session=True,
+                preexec=None if slave < 0 else lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0),
             )
         except OSError as error:
             raise RefusedError("internal", f"{request.program}: {error.strerror}") from error
-        except (ValueError, subprocess.SubprocessError):
+        except ValueError:
             raise RefusedError("internal", f"{request.program}: it cannot be started like this") from None
-        process.returncode = 0  # the reaping is done by the guest, for all processes alike
-        client.command = process.pid
-        be_killed_before_the_guest(process.pid)
+        be_killed_before_the_guest(client.command)  # the guest reaps it, as all others
 
 
 class Request:
@@ -196,7 +202,7 @@ def read_request(fd: int) -> Request:
         if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS or os.fstat(fd).st_size > MAX_REQUEST:
             raise RefusedError("invalid_argument", "the request is too long")
         data = os.pread(fd, MAX_REQUEST, 0)
-        return Request(_dict(json.loads(data)))
+        return Request(_dict(notation.loads(data)))
     except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError):
         raise RefusedError("invalid_argument", "the request makes no sense") from None
 

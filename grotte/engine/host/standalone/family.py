@@ -7,12 +7,11 @@ by whatever a process starts, and which every process may read of every other.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import signal
 
 from . import syscalls
+from .lean import SIGKILL, SIGSTOP, suppress
 
 RLIMIT_LOCKS = 10
 LABEL = "Max file locks"
@@ -41,7 +40,7 @@ def mark_next(number: int) -> None:
 
 def number_of(pid: int) -> int:
     """Return the number of a process's family, or 0."""
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/limits", encoding="ascii") as file:
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/limits", encoding="ascii") as file:
         for line in file:
             if line.startswith(LABEL):
                 return int(line[len(LABEL) :].split()[0])  # "unlimited" is no number
@@ -56,16 +55,16 @@ def kill(pid: int, number: int) -> None:
     stopped: set[int] = set()
     while fresh := members(pid, number) - stopped:
         for member in fresh:
-            _signal(member, signal.SIGSTOP)
+            _signal(member, SIGSTOP)
         stopped |= fresh
     for member in stopped:
-        _signal(member, signal.SIGKILL)
+        _signal(member, SIGKILL)
 
 
 def members(pid: int, number: int) -> set[int]:
-    """Return a process with its descendants and its family, without the calling process."""
+    """Return a process with its descendants and its family, without the calling process; 0 for what is left of it."""
     children: dict[int, list[int]] = {}
-    related = [pid]
+    related = [pid] if pid else []
     for name in os.listdir("/proc"):
         if name.isdigit() and (parent := _parent(name)):
             children.setdefault(parent, []).append(int(name))
@@ -94,5 +93,5 @@ def _parent(pid: str) -> int:
 
 
 def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         os.kill(pid, number)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Iterator
 
 from . import trees
 from .accounts import Account, Accounts
 from .entries import METADATA_PREFIX, describe, printable
+from .lean import allocate_lock, suppress
 from .wire import Json, RefusedError
 
 DIRECTORY_MODE = 0o755
@@ -69,7 +68,7 @@ class Files:
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
         self._uploads: dict[int, tuple[str, str, Account]] = {}
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._next = 0
 
     def stat(self, path: str, account: Account) -> Json:
@@ -216,7 +215,7 @@ class Files:
 
 
 def _discard(path: str) -> None:
-    with contextlib.suppress(OSError):  # someone inside was faster
+    with suppress(OSError):  # someone inside was faster
         os.unlink(path)
 
 

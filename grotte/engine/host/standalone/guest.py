@@ -6,20 +6,29 @@ file operations. Signals from inside cannot reach it: the kernel drops those tha
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
 import select
-import signal
-import socket
-import threading
 from collections.abc import Callable
-from functools import partial
 
-from . import syscalls, usage
+from . import credentials, stopping, syscalls, usage
 from .accounts import Account, Accounts
 from .elevations import Elevations
 from .files import Files
+from .lean import (
+    AF_INET,
+    AF_INET6,
+    SIG_DFL,
+    SIGCHLD,
+    SIGINT,
+    SOCK_STREAM,
+    SimpleQueue,
+    allocate_lock,
+    set_wakeup_fd,
+    signal,
+    socket,
+    start_new_thread,
+    suppress,
+)
 from .processes import Processes, reap
 from .stopping import Stopper
 from .terminals import Terminals, read_size
@@ -50,9 +59,12 @@ class Guest:
         self._files = Files(self._accounts)
         self._stopper = Stopper()
         self._watches = Watches(self._accounts, lambda number: wire.send({"event": "watch", "watch": number}))
-        self._jobs: queue.SimpleQueue[Json] = queue.SimpleQueue()
-        for _ in range(FILE_THREADS):  # now: a full sandbox has no room for another thread
-            threading.Thread(target=self._work, daemon=True).start()
+        self._jobs: SimpleQueue[Json] = SimpleQueue()
+        self._unbound = allocate_lock()  # held until this process is bound to the life of what holds the sandbox
+        self._unbound.acquire()
+        start_new_thread(self._bind, ())
+        for _ in range(FILE_THREADS - 1):  # now: a full sandbox has no room for another thread
+            start_new_thread(self._work, ())
 
     def serve(self, wake: int) -> None:
         """Serve requests and the ends of children until the engine hangs up."""
@@ -88,10 +100,17 @@ class Guest:
         finally:
             close_all(fds)
 
+    def _bind(self) -> None:
+        credentials.end_with_parent()
+        self._unbound.release()
+        self._work()
+
     def _work(self) -> None:
         while True:
-            request = self._jobs.get()
-            self._answer(request, partial(self._file_operation, request))
+            self._answer_late(self._jobs.get())
+
+    def _answer_late(self, request: Json) -> None:
+        self._answer(request, lambda: self._file_operation(request))
 
     def _answer(self, request: Json, run: Callable[[], Answer]) -> None:
         fds: list[int] = []
@@ -108,13 +127,18 @@ class Guest:
     def _process_operation(self, request: Json, fds: list[int]) -> object:
         match request["op"]:
             case "spawn":
-                return {"pid": self._processes.spawn(request, fds)}
+                with self._unbound:  # what follows would take that from the calling thread
+                    pid, user = self._processes.spawn(request, fds)
+                return {"pid": pid, "user": user}
             case "signal":
                 return {"found": self._processes.signal(_int(request["pid"]), _int(request["signal"]))}
             case "resize":
                 return {"found": self._processes.resize(_int(request["pid"]), read_size(request["size"]))}
             case "kill_tree":
                 self._processes.kill_tree(_int(request["pid"]))
+                return {}
+            case "kill_all":
+                stopping.kill_all()
                 return {}
             case "user":
                 account = self._accounts.user(str(request["name"]))
@@ -175,9 +199,9 @@ class Guest:
 def fresh_sockets() -> Answer:
     """Make sockets for the engine to connect to ports of this sandbox, one for each version of IP there is."""
     fds = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
-            fds.append(socket.socket(family, socket.SOCK_STREAM).detach())
+    for family in (AF_INET, AF_INET6):
+        with suppress(OSError):
+            fds.append(socket(family, SOCK_STREAM).detach())
     return {}, fds
 
 
@@ -196,15 +220,15 @@ def main() -> None:
     # Not readable through /proc by anybody inside, its memory, descriptors and environment included.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.drop_other_capabilities()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal(SIGINT, SIG_DFL)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal(SIGCHLD, lambda *_: None)
     os.umask(0o022)
-    link = socket.socket(fileno=LINK_FD)
-    link.set_inheritable(False)
+    link = socket(fileno=LINK_FD)
+    os.set_inheritable(LINK_FD, False)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

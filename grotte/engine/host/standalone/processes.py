@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
 from collections.abc import Iterator, Sequence
 
-from . import family, terminals
+from . import credentials, family, programs, terminals
 from .accounts import Account, Accounts
+from .lean import suppress
 from .terminals import Terminal, Terminals
 from .wire import Json, RefusedError
 
 SHELL, BASH = "/bin/sh", "/bin/bash"
 OOM_SCORE = "100"
+#: Of so many commands that ended what they left can still be found.
+MAX_OVER = 1024
+NULL_FD = 0  # the guest's own stdin reads nothing, either
 
 
 class Order:
@@ -50,10 +53,11 @@ class Processes:
         self._accounts = accounts
         self._terminals = on_terminals
         self._running: dict[int, int] = {}  # the number of each one's family
+        self._over: dict[int, int] = {}  # the same of those that ended last
         self.families = family.Numbers()
 
-    def spawn(self, request: Json, fds: Sequence[int]) -> int:
-        """Start a process with the given pipe ends: see `Order`.
+    def spawn(self, request: Json, fds: Sequence[int]) -> tuple[int, str]:
+        """Start a process with the given pipe ends, see `Order`; return its pid and the name of its user.
 
         Raises:
             RefusedError: It could not be started.
@@ -62,6 +66,8 @@ class Processes:
         cwd = _directory(request["cwd"], account)
         command = [str(part) for part in _list(request["command"])]
         environment = {str(key): str(value) for key, value in _dict(request["envs"]).items()}
+        if request["identify"]:
+            environment = account.variables() | environment
         if any("\0" in text for text in (*command, *environment, *environment.values(), cwd)):
             raise RefusedError("invalid_argument", "arguments and environment must not contain NUL")
         size = terminals.read_size(request["pty"]) if request.get("pty") else None
@@ -69,7 +75,7 @@ class Processes:
         last: OSError | None = None
         for arguments in _attempts(command):
             try:
-                return self._start(arguments, order)
+                return self._start(arguments, order), account.name
             except OSError as error:
                 last = error
         assert last is not None
@@ -80,6 +86,7 @@ class Processes:
         family.mark_next(number)
         pid = _start_with_pipes(arguments, order) if order.size is None else self._start_on_terminal(arguments, order)
         self._running[pid] = number
+        self._over.pop(pid, None)
         be_killed_before_the_guest(pid)
         return pid
 
@@ -92,27 +99,24 @@ class Processes:
             raise RefusedError("invalid_argument", f"no terminal could be opened: {error.strerror}") from error
         terminal = Terminal(master, *order.fds)
         try:
-            process = subprocess.Popen(
+            pid = programs.start(
                 arguments,
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                cwd=order.cwd,
-                env=order.environment,
+                (slave, slave, slave),
+                order.cwd,
+                order.environment,
                 user=order.account.uid,
                 group=order.account.gid,
-                extra_groups=order.groups,
-                start_new_session=True,
-                preexec_fn=terminals.take_control,  # one ioctl, which takes no lock
+                groups=order.groups,
+                new_session=True,
+                preexec=terminals.take_control,  # one ioctl, which takes no lock
             )
         except BaseException:
             terminal.close()
             raise
         finally:
             os.close(slave)
-        process.returncode = 0  # as for pipes
-        self._terminals.add(process.pid, terminal)
-        return process.pid
+        self._terminals.add(pid, terminal)
+        return pid
 
     def resize(self, pid: int, size: tuple[int, int]) -> bool:
         """Resize the terminal of a process; False when there is no such process.
@@ -128,21 +132,32 @@ class Processes:
         return terminal is not None
 
     def signal(self, pid: int, number: int) -> bool:
-        """Signal a running process that the engine started; False when there is none."""
-        if pid not in self._running:
-            return False
-        os.kill(pid, number)
-        return True
+        """Signal a running process that the engine started, or what one left that has ended; False without any."""
+        if pid in self._running:
+            os.kill(pid, number)
+            return True
+        left = family.members(0, self._over[pid]) if pid in self._over else set()
+        for member in left:
+            with suppress(ProcessLookupError):
+                os.kill(member, number)
+        return bool(left)
 
     def kill_tree(self, pid: int) -> None:
-        """Kill a running process with all that came of it, daemons included; see `family.kill`."""
+        """Kill a process with all that came of it, daemons included, also if it has ended; see `family.kill`."""
         if pid in self._running:
             family.kill(pid, self._running[pid])
+        elif pid in self._over:
+            family.kill(0, self._over[pid])
 
     def ended(self, pid: int) -> bool:
         """Take note of the end of a process; tell whether the engine started it."""
-        if not self._running.pop(pid, 0):
+        number = self._running.pop(pid, 0)
+        if not number:
             return False
+        self._over.pop(pid, None)  # pids come again
+        self._over[pid] = number
+        if len(self._over) > MAX_OVER:
+            del self._over[next(iter(self._over))]
         self._terminals.end(pid)
         return True
 
@@ -160,20 +175,10 @@ def reap() -> Iterator[tuple[int, int]]:
 
 
 def _start_with_pipes(arguments: list[str], order: Order) -> int:
-    stdin, stdout, stderr = order.fds if len(order.fds) == 3 else (subprocess.DEVNULL, *order.fds)
-    process = subprocess.Popen(
-        arguments,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        cwd=order.cwd,
-        env=order.environment,
-        user=order.account.uid,
-        group=order.account.gid,
-        extra_groups=order.groups,
+    stdin, stdout, stderr = order.fds if len(order.fds) == 3 else (NULL_FD, *order.fds)
+    return credentials.start(
+        arguments, order.account, order.groups, (stdin, stdout, stderr), order.cwd, order.environment
     )
-    process.returncode = 0  # the reaping is done here, for all processes alike
-    return process.pid
 
 
 def _attempts(command: list[str]) -> list[list[str]]:

@@ -37,7 +37,7 @@ class Plan:
         layers: Template layers relative to the data directory, topmost first.
         on_host_usr: Whether the layers stand on the host's /usr and the generated base layer.
         hostname: The sandbox's host name.
-        cgroup_procs: Files to write the process into.
+        cgroups: Directories of the groups to put the process into.
         max_pids: Processes, if no cgroup limits them, else 0.
         max_data: Bytes of private memory of each process, if no cgroup limits it, else 0.
         shm_bytes: Size of /dev/shm.
@@ -52,7 +52,7 @@ class Plan:
     layers: list[str]
     on_host_usr: bool
     hostname: str
-    cgroup_procs: list[str]
+    cgroups: list[str]
     max_pids: int
     max_data: int
     shm_bytes: int
@@ -65,9 +65,8 @@ class Plan:
 
 def prepare(plan: Plan, link: int, stderr: int, info: int) -> list[int]:
     """Do what needs the launcher's rights; return the descriptors that the sandbox starts with."""
-    for path in plan.cgroup_procs:
-        with open(path, "w", encoding="ascii") as file:
-            file.write("0")
+    for group in plan.cgroups:
+        _join(group)
     # The quota must be in place before the namespace is made: it then counts all users of the sandbox together.
     if plan.max_pids:
         _limit(resource.RLIMIT_NPROC, plan.max_pids)
@@ -75,6 +74,19 @@ def prepare(plan: Plan, link: int, stderr: int, info: int) -> list[int]:
     seccomp = os.open(f"{DATA}/host/seccomp.bpf", os.O_RDONLY)
     null = os.open("/dev/null", os.O_RDWR)
     return _arrange([null, null, stderr, link, info, seccomp])
+
+
+def _join(group: str) -> None:
+    """Put the calling process into a cgroup."""
+    try:
+        # One thread that moves itself is let through at once; for a process, the kernel stops all others first.
+        file = os.open(f"{group}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # version 2 does not have it
+        file = os.open(f"{group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, b"0")
+    finally:
+        os.close(file)
 
 
 def _arrange(sources: list[int]) -> list[int]:

@@ -5,11 +5,10 @@ Programs can notice: a shell sees its jobs stop. What somebody inside had stoppe
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import time
 
+from .lean import SIGCONT, SIGKILL, SIGSTOP, suppress
 from .wire import RefusedError
 
 SECONDS, PAUSE = 5.0, 0.002
@@ -35,7 +34,7 @@ class Stopper:
         self._stopped = True
         end = time.monotonic() + SECONDS
         while True:
-            _signal_all(signal.SIGSTOP)
+            _signal_all(SIGSTOP)
             if all(state in STOPPED + OVER for _, state in _states()):
                 return
             if time.monotonic() > end:
@@ -49,7 +48,12 @@ class Stopper:
             self._stopped = False
             for pid, _ in _states():
                 if pid not in self._were_stopped:
-                    _signal(pid, signal.SIGCONT)
+                    _signal(pid, SIGCONT)
+
+
+def kill_all() -> None:
+    """Kill every process but this one, however fast they multiply: the kernel lets none be born meanwhile."""
+    _signal_all(SIGKILL)
 
 
 def _states() -> list[tuple[int, str]]:
@@ -70,5 +74,5 @@ def _signal_all(number: int) -> None:
 
 
 def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         os.kill(pid, number)

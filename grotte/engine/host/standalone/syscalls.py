@@ -43,6 +43,8 @@ MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_IDMAP = 0x00100000
 
+FALLOC_FL_KEEP_SIZE = 1
+
 CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -141,6 +143,11 @@ def chown_opened(fd: int, uid: int, gid: int) -> None:
         _libc.fchownat(fd, b"", ctypes.c_uint(uid & 0xFFFFFFFF), ctypes.c_uint(gid & 0xFFFFFFFF), AT_EMPTY_PATH),
         "chown",
     )
+
+
+def allocate(fd: int, size: int) -> None:
+    """Have the disk keep so many bytes for a file, whose own size does not change."""
+    _check(_libc.fallocate(fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)), "fallocate")
 
 
 def drop_other_capabilities() -> None:

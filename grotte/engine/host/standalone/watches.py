@@ -7,20 +7,17 @@ inside can flood it.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import select
 import stat
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from . import inotify
 from .accounts import Account, Accounts
 from .entries import describe, printable
 from .files import refusal, resolve
 from .inotify import Inotify, RawEvent
+from .lean import LockType, SimpleQueue, allocate_lock, start_new_thread, suppress
 from .wire import Json, RefusedError
 
 MAX_WATCHES = 256
@@ -31,8 +28,8 @@ MAX_UPLOADS = 64
 MAX_BATCHES = 64  # of kernel events for one question
 OVERFLOW = "events were lost: too many happened at once"
 
+HEXADECIMAL = set("0123456789abcdef")
 #: An upload is a temporary file that takes its target's place; watches see what a plain write would have shown.
-UPLOAD = re.compile(r"\.grotte\.[0-9a-f]{16}\.(part|over)")
 UPLOADED = {"part": ("CREATE", "CHMOD", "WRITE"), "over": ("WRITE", "CHMOD", "WRITE")}
 
 # In this order: one event of the kernel may be several here.
@@ -62,13 +59,13 @@ class Watch:
         self.places: dict[int, str] = {}
         self.told = True
         self.failure: str | None = None
-        self._waiting: deque[tuple[Json, int]] = deque()
+        self._waiting: SimpleQueue[tuple[Json, int]] = SimpleQueue()
         self._bytes = 0
 
     @property
     def has_news(self) -> bool:
         """Whether there is something to tell."""
-        return bool(self._waiting) or self.failure is not None
+        return not self._waiting.empty() or self.failure is not None
 
     def add(self, name: str, kind: str, entry: Json | None) -> None:
         """Queue an event."""
@@ -77,20 +74,42 @@ class Watch:
         if entry is not None:
             event["entry"] = entry
             size += 1000 + 12 * (len(self.root) + len(name)) + sum(map(len, map(str, entry.values())))
-        self._waiting.append((event, size))
+        self._waiting.put((event, size))
         self._bytes += size
-        if len(self._waiting) > MAX_WAITING or self._bytes > MAX_WAITING_BYTES:
+        if self._waiting.qsize() > MAX_WAITING or self._bytes > MAX_WAITING_BYTES:
             self.failure = OVERFLOW
 
     def take(self) -> list[Json]:
         """Return the first events, as many as an answer holds."""
         taken, size = [], 0
-        while self._waiting and size < MAX_ANSWER_BYTES:
-            event, length = self._waiting.popleft()
+        while size < MAX_ANSWER_BYTES and not self._waiting.empty():
+            event, length = self._waiting.get_nowait()
             taken.append(event)
             size += length
         self._bytes -= size
         return taken
+
+
+class _Telling:
+    """Holds the lock, then rings: whoever takes events from the kernel takes them for all watches."""
+
+    def __init__(self, lock: LockType, watches: dict[int, Watch], ring: Callable[[int], None]) -> None:
+        self._lock = lock
+        self._watches = watches
+        self._ring = ring
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            news = [watch for watch in self._watches.values() if watch.has_news and not watch.told]
+            for watch in news:
+                watch.told = True
+        finally:
+            self._lock.release()
+        for watch in news:
+            self._ring(watch.number)
 
 
 class Watches:
@@ -98,10 +117,10 @@ class Watches:
 
     def __init__(self, accounts: Accounts, ring: Callable[[int], None]) -> None:
         self._accounts = accounts
-        self._ring = ring
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._inotify: Inotify | None = None
         self._watches: dict[int, Watch] = {}
+        self._telling = _Telling(self._lock, self._watches, ring)
         self._next = 0
         #: Renames of directories whose second half has not been seen: relative paths by cookie and watch.
         self._moving: dict[tuple[int, int], str] = {}
@@ -122,7 +141,7 @@ class Watches:
                 raise RefusedError("invalid_argument", f"path is not a directory: {path}")
             if not network and inotify.is_on_network(path):
                 raise RefusedError("invalid_argument", f"path is on a network file system: {path}")
-            with self._telling():
+            with self._telling:
                 return self._create(path, recursive, with_entries)
         except OSError as error:
             raise refusal(error, path) from error
@@ -148,7 +167,7 @@ class Watches:
         if self._inotify is None:
             queue = Inotify()
             try:
-                threading.Thread(target=self._listen, args=(queue.fd,), daemon=True).start()
+                start_new_thread(self._listen, (queue.fd,))
             except RuntimeError as error:
                 os.close(queue.fd)
                 raise RefusedError("resource_exhausted", "the sandbox has no room for another thread") from error
@@ -161,7 +180,7 @@ class Watches:
         Raises:
             RefusedError: There is no such watch.
         """
-        with self._telling():
+        with self._telling:
             self._process()
             watch = self._watches.get(number)
             if watch is None:
@@ -200,28 +219,12 @@ class Watches:
         poller.register(fd, select.POLLIN)
         while True:
             poller.poll()
-            with self._telling():
+            with self._telling:
                 try:
                     self._process(batches=1)
                 except Exception as error:  # noqa: BLE001 - a watch that sees nothing any more must say so
                     for watch in self._watches.values():
                         watch.failure = watch.failure or f"{type(error).__name__}: {error}"
-
-    @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Hold the lock, then ring: whoever takes events from the kernel takes them for all watches."""
-        news: list[Watch] = []
-        try:
-            with self._lock:
-                try:
-                    yield
-                finally:
-                    news += [watch for watch in self._watches.values() if watch.has_news and not watch.told]
-                    for watch in news:
-                        watch.told = True
-        finally:
-            for watch in news:
-                self._ring(watch.number)
 
     def _process(self, batches: int = MAX_BATCHES) -> None:
         """Take what the kernel has; the rest, if there is more than that, comes later."""
@@ -257,7 +260,7 @@ class Watches:
                 self._announce(watch, ".", event.mask)
             elif event.mask & inotify.MOVE_SELF:
                 self._leave(watch, place)
-        elif UPLOAD.fullmatch(event.name):
+        elif _is_upload(event.name):
             if event.mask & inotify.MOVED_FROM:
                 self._uploads[event.cookie] = event.name
                 while len(self._uploads) > MAX_UPLOADS:
@@ -287,7 +290,7 @@ class Watches:
     def _add(self, watch: Watch, name: str, kind: str) -> None:
         entry = None
         if watch.with_entries and kind in ("CREATE", "CHMOD", "WRITE"):
-            with contextlib.suppress(OSError):  # gone already
+            with suppress(OSError):  # gone already
                 entry = describe(os.path.normpath(os.path.join(watch.root, name)), self._accounts)
         watch.add(name, kind, entry)
 
@@ -335,11 +338,18 @@ class Watches:
         except (FileNotFoundError, NotADirectoryError):
             return []
         for child, _ in found:
-            if announce and not UPLOAD.fullmatch(child):  # made before the directory was watched
+            if announce and not _is_upload(child):  # made before the directory was watched
                 name = os.path.join(place, child)
                 self._found.add((watch.number, name))
                 self._add(watch, name, "CREATE")
         return [os.path.join(place, child) for child, is_directory in found if is_directory]
+
+
+def _is_upload(name: str) -> bool:
+    """Whether a file has the name of one: ``.grotte.``, 16 hexadecimal digits, and what it will be."""
+    first, grotte, number, kind = [*name.split("."), "", "", "", ""][:4]
+    known = (first, grotte, name.count(".")) == ("", "grotte", 3) and kind in UPLOADED
+    return known and len(number) == 16 and not set(number) - HEXADECIMAL
 
 
 def _below(watch: Watch, place: str) -> list[int]:

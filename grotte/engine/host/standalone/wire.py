@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import array
-import json
 import os
-import socket
 import struct
-import threading
 from collections.abc import Sequence
+
+from . import notation
+from .lean import CMSG_SPACE, MSG_CMSG_CLOEXEC, allocate_lock, received_fds, rights, socket
 
 HEADER = struct.Struct(">I")
 MAX_FRAME = 16 << 20
@@ -34,9 +33,9 @@ class RefusedError(Exception):
 class Wire:
     """Frames to and from the engine. Any thread may send; one receives."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket) -> None:
         self.sock = sock
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._buffer = bytearray()
         self._fds: list[int] = []
 
@@ -44,13 +43,12 @@ class Wire:
         """Send one frame; the descriptors stay open here."""
         if fds:
             message["fds"] = len(fds)
-        body = json.dumps(message, separators=(",", ":")).encode()
+        body = notation.dumps(message)
         if len(body) > MAX_FRAME:
             message = {"id": message.get("id"), "error": ["resource_exhausted", "the answer is too large"]}
-            body = json.dumps(message).encode()
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            body = notation.dumps(message)
         with self._lock:
-            sent = self.sock.sendmsg([HEADER.pack(len(body)), body], rights)
+            sent = self.sock.sendmsg([HEADER.pack(len(body)), body], rights(fds))
             rest = memoryview(HEADER.pack(len(body)) + body)[sent:]
             if rest:
                 self.sock.sendall(rest)
@@ -61,12 +59,8 @@ class Wire:
         Raises:
             EOFError: The engine closed the link.
         """
-        data, ancillary, _, _ = self.sock.recvmsg(256 << 10, socket.CMSG_SPACE(16 * MAX_FDS), socket.MSG_CMSG_CLOEXEC)
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                received = array.array("i")
-                received.frombytes(content[: len(content) - len(content) % received.itemsize])
-                self._fds.extend(received)
+        data, ancillary, _, _ = self.sock.recvmsg(256 << 10, CMSG_SPACE(16 * MAX_FDS), MSG_CMSG_CLOEXEC)
+        self._fds += received_fds(ancillary)
         if not data:
             raise EOFError
         self._buffer += data
@@ -78,7 +72,8 @@ class Wire:
             end = HEADER.size + HEADER.unpack_from(self._buffer)[0]
             if len(self._buffer) < end:
                 break
-            message: Json = json.loads(self._buffer[HEADER.size : end])
+            message = notation.loads(self._buffer[HEADER.size : end])
+            assert isinstance(message, dict)
             del self._buffer[:end]
             count = message.pop("fds", 0)
             assert isinstance(count, int)
