@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -29,6 +28,7 @@ M = TypeVar("M")
 _NO_SANDBOX: dict[int, type[GrotteException]] = {404: SandboxNotFoundException}
 _NO_TEMPLATE: dict[int, type[GrotteException]] = {404: TemplateException}
 NO_BODY = b""
+KEY_HEADER = "Idempotency-Key"
 
 
 class AsyncControlPlane:
@@ -42,10 +42,9 @@ class AsyncControlPlane:
         """The control plane of a configuration; starts the engine on this machine if it is that."""
         return cls(await locate(config))
 
-    async def create(self, wanted: control.NewSandbox, key: str | None = None) -> control.Sandbox:
+    async def create(self, wanted: control.NewSandbox, key: str) -> control.Sandbox:
         """``POST /sandboxes``. The key lets a server that knows it make one sandbox of two attempts."""
-        headers = [("Idempotency-Key", key or os.urandom(16).hex())]
-        response = await self._call("POST", "/sandboxes", wanted, headers=headers, kinds=_NO_TEMPLATE)
+        response = await self._call("POST", "/sandboxes", wanted, headers=[(KEY_HEADER, key)], kinds=_NO_TEMPLATE)
         return self._read(response, control.Sandbox, "POST /sandboxes")
 
     async def connect(self, sandbox_id: str, timeout: int, *, reboot: bool = False) -> control.Sandbox:
@@ -63,6 +62,14 @@ class AsyncControlPlane:
         """Whether it was there."""
         response = await self._on(sandbox_id, "DELETE", "", None, idempotent=True, accept=(404,))
         return response.status != 404
+
+    async def give_up(self, key: str) -> None:
+        """Kill what a request with this key made or will make: its answer did not come, so its name is not known.
+
+        The key has the form of a sandbox's id: a server that does not know such requests has no sandbox of that name.
+        """
+        headers = [(KEY_HEADER, key)]
+        await self._on(key, "DELETE", "", None, headers=headers, idempotent=True, accept=(400, 404, 405))
 
     async def set_timeout(self, sandbox_id: str, timeout: int) -> None:
         body = control.TimeoutRequest(timeout=timeout)
@@ -95,9 +102,9 @@ class AsyncControlPlane:
         response = await self._call("DELETE", path, None, idempotent=True, accept=(404,))
         return response.status != 404
 
-    async def fork(self, sandbox_id: str, wanted: control.ForkRequest) -> list[control.Fork]:
-        """Make copies of a running sandbox."""
-        response = await self._on(sandbox_id, "POST", "/fork", wanted)
+    async def fork(self, sandbox_id: str, wanted: control.ForkRequest, key: str) -> list[control.Fork]:
+        """Make copies of a running sandbox; the key as for `create`."""
+        response = await self._on(sandbox_id, "POST", "/fork", wanted, headers=[(KEY_HEADER, key)])
         return self._read(response, list[control.Fork], "POST /sandboxes/{id}/fork", sandbox_id)
 
     async def metrics(self, sandbox_id: str, query: Mapping[str, str]) -> list[control.Metric]:
@@ -118,6 +125,7 @@ class AsyncControlPlane:
         body: Struct | None,
         *,
         query: Mapping[str, str] | None = None,
+        headers: list[tuple[str, str]] | None = None,
         version: str = "",
         idempotent: bool = False,
         accept: tuple[int, ...] = (),
@@ -128,6 +136,7 @@ class AsyncControlPlane:
             target,
             body,
             query=query,
+            headers=headers,
             sandbox_id=sandbox_id,
             kinds=_NO_SANDBOX,
             idempotent=idempotent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, TypedDict, cast
@@ -121,6 +122,11 @@ def idempotency_key(key: object) -> str | None:
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise InvalidArgumentException("idempotency_key must be 1 to 255 lower-case letters, digits and '-'")
     return key
+
+
+def new_key() -> str:
+    """An idempotency key that is used once; in the form of a sandbox's id, so that what it made can be killed by it."""
+    return f"i{secrets.token_hex(10)}"
 
 
 def pause_request(keep_memory: bool | None, mode: SnapshotMode | None, strict: bool) -> control.PauseRequest | None:

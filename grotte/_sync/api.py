@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -30,6 +29,7 @@ M = TypeVar("M")
 _NO_SANDBOX: dict[int, type[GrotteException]] = {404: SandboxNotFoundException}
 _NO_TEMPLATE: dict[int, type[GrotteException]] = {404: TemplateException}
 NO_BODY = b""
+KEY_HEADER = "Idempotency-Key"
 
 
 class ControlPlane:
@@ -43,10 +43,9 @@ class ControlPlane:
         """The control plane of a configuration; starts the engine on this machine if it is that."""
         return cls(locate(config))
 
-    def create(self, wanted: control.NewSandbox, key: str | None = None) -> control.Sandbox:
+    def create(self, wanted: control.NewSandbox, key: str) -> control.Sandbox:
         """``POST /sandboxes``. The key lets a server that knows it make one sandbox of two attempts."""
-        headers = [("Idempotency-Key", key or os.urandom(16).hex())]
-        response = self._call("POST", "/sandboxes", wanted, headers=headers, kinds=_NO_TEMPLATE)
+        response = self._call("POST", "/sandboxes", wanted, headers=[(KEY_HEADER, key)], kinds=_NO_TEMPLATE)
         return self._read(response, control.Sandbox, "POST /sandboxes")
 
     def connect(self, sandbox_id: str, timeout: int, *, reboot: bool = False) -> control.Sandbox:
@@ -64,6 +63,14 @@ class ControlPlane:
         """Whether it was there."""
         response = self._on(sandbox_id, "DELETE", "", None, idempotent=True, accept=(404,))
         return response.status != 404
+
+    def give_up(self, key: str) -> None:
+        """Kill what a request with this key made or will make: its answer did not come, so its name is not known.
+
+        The key has the form of a sandbox's id: a server that does not know such requests has no sandbox of that name.
+        """
+        headers = [(KEY_HEADER, key)]
+        self._on(key, "DELETE", "", None, headers=headers, idempotent=True, accept=(400, 404, 405))
 
     def set_timeout(self, sandbox_id: str, timeout: int) -> None:
         body = control.TimeoutRequest(timeout=timeout)
@@ -96,9 +103,9 @@ class ControlPlane:
         response = self._call("DELETE", path, None, idempotent=True, accept=(404,))
         return response.status != 404
 
-    def fork(self, sandbox_id: str, wanted: control.ForkRequest) -> list[control.Fork]:
-        """Make copies of a running sandbox."""
-        response = self._on(sandbox_id, "POST", "/fork", wanted)
+    def fork(self, sandbox_id: str, wanted: control.ForkRequest, key: str) -> list[control.Fork]:
+        """Make copies of a running sandbox; the key as for `create`."""
+        response = self._on(sandbox_id, "POST", "/fork", wanted, headers=[(KEY_HEADER, key)])
         return self._read(response, list[control.Fork], "POST /sandboxes/{id}/fork", sandbox_id)
 
     def metrics(self, sandbox_id: str, query: Mapping[str, str]) -> list[control.Metric]:
@@ -119,6 +126,7 @@ class ControlPlane:
         body: Struct | None,
         *,
         query: Mapping[str, str] | None = None,
+        headers: list[tuple[str, str]] | None = None,
         version: str = "",
         idempotent: bool = False,
         accept: tuple[int, ...] = (),
@@ -129,6 +137,7 @@ class ControlPlane:
             target,
             body,
             query=query,
+            headers=headers,
             sandbox_id=sandbox_id,
             kinds=_NO_SANDBOX,
             idempotent=idempotent,

@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 
 from grotte._proto import control
+from grotte._proto import sandboxes as wire
+from grotte._proto.transport_errors import TransportError
 from grotte._sync import _sio
 from grotte._sync.api import ControlPlane
 from grotte.errors import GrotteException, SandboxException
@@ -16,31 +18,38 @@ logger = logging.getLogger("grotte")
 CREATE_GRACE = 10.0
 #: How long it may take to kill what a call has made, in seconds.
 KILL_SECONDS = 10.0
+#: How long a call that got no answer waits for its request to be given up: as long as for the answer, but within these.
+GIVE_UP_SECONDS = (0.5, 2.0)
 
 
 def create_or_kill(
     api: ControlPlane, wanted: control.NewSandbox, idempotency_key: str | None = None
 ) -> control.Sandbox:
-    """Create a sandbox; if the caller is cancelled meanwhile, find out which it is, and kill it."""
+    """Create a sandbox; if there is no answer, or the caller is cancelled meanwhile, see to it that it is killed.
+
+    A key of the caller's own is a means to ask again, and to get what the first request made: that one is left.
+    """
     made: list[control.Sandbox] = []
+    key = idempotency_key or wire.new_key()
 
     def create() -> None:
-        made.append(api.create(wanted, idempotency_key))
+        made.append(api.create(wanted, key))
 
     try:
         _sio.see_through(CREATE_GRACE, create)
-    except BaseException:
-        _kill_all(api, made)
+    except BaseException as failure:
+        _undo(api, failure, made, None if idempotency_key else key)
         raise
     return made[0]
 
 
 def fork_or_kill(api: ControlPlane, sandbox_id: str, wanted: control.ForkRequest) -> list[control.Sandbox]:
-    """Make copies; if one fails or the caller is cancelled meanwhile, kill the others."""
+    """Make copies; if one fails, there is no answer, or the caller is cancelled meanwhile, kill all of them."""
     made: list[control.Sandbox] = []
+    key = wire.new_key()
 
     def fork() -> None:
-        forks = api.fork(sandbox_id, wanted)
+        forks = api.fork(sandbox_id, wanted, key)
         made.extend(one.sandbox for one in forks if one.sandbox is not None)
         errors = [one.error for one in forks if one.error is not None]
         if errors or len(made) != wanted.count:
@@ -50,20 +59,41 @@ def fork_or_kill(api: ControlPlane, sandbox_id: str, wanted: control.ForkRequest
 
     try:
         _sio.see_through(CREATE_GRACE, fork)
-    except BaseException:
-        _kill_all(api, made)
+    except BaseException as failure:
+        _undo(api, failure, made, key)
         raise
     return made
 
 
-def _kill_all(api: ControlPlane, made: list[control.Sandbox]) -> None:
+def _undo(api: ControlPlane, failure: BaseException, made: list[control.Sandbox], key: str | None) -> None:
+    """Kill what a call has made that failed; without an answer, what the server may have made for its key."""
     with _sio.shield(KILL_SECONDS):
         for sandbox in made:
             _kill_quietly(api, sandbox.sandbox_id)
+        if key is not None and not made and _is_open(failure):
+            _give_up_quietly(api, key)
+
+
+def _is_open(failure: BaseException) -> bool:
+    """Whether the server may have made something of which nobody has heard: no answer came, and it had the request."""
+    if not isinstance(failure, GrotteException):
+        return True
+    cause = failure.__cause__
+    return isinstance(cause, TransportError) and cause.processed
+
+
+def _give_up_quietly(api: ControlPlane, key: str) -> None:
+    """The caller did not ask for this call, and its answer matters little: once sent it is acted upon."""
+    shortest, longest = GIVE_UP_SECONDS
+    limit = min(longest, max(shortest, api.config.request_timeout or longest))
+    try:
+        ControlPlane(api.config.override(request_timeout=limit)).give_up(key)
+    except GrotteException as failure:
+        logger.warning("a sandbox may be left by a request without an answer, which could not be given up: %s", failure)
 
 
 def _kill_quietly(api: ControlPlane, sandbox_id: str) -> None:
     try:
         api.kill(sandbox_id)
     except GrotteException as failure:
-        logger.warning("sandbox %s of a cancelled create could not be killed: %s", sandbox_id, failure)
+        logger.warning("sandbox %s of a create that failed could not be killed: %s", sandbox_id, failure)

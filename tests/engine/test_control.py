@@ -10,7 +10,7 @@ from datetime import datetime
 import httpx
 import pytest
 
-from tests.engine.wire import OTHER_KEY, Wire, check_error
+from tests.engine.wire import OTHER_KEY, Box, Wire, check_error
 from tests.support.engine import Engine
 
 UNKNOWN_ID = "i" + "0" * 20
@@ -298,6 +298,38 @@ def test_a_failed_create_does_not_use_up_the_key(wire: Wire) -> None:
     made = wire.post("/v2/sandboxes", json={"templateID": "base"}, headers=key)
     assert made.status_code == 201
     wire.delete(f"/sandboxes/{made.json()['sandboxID']}")
+
+
+def test_what_a_request_without_an_answer_made_is_killed_by_its_key(engine: Engine, wire: Wire) -> None:
+    name = "i" + uuid.uuid4().hex[:20]
+    key, body = {"idempotency-key": name}, {"templateID": "base"}
+    made = wire.post("/v2/sandboxes", json=body, headers=key).json()["sandboxID"]
+    check_error(wire.delete(f"/sandboxes/{name}"), 404)
+    with Wire(engine.url, OTHER_KEY) as other:
+        check_error(other.delete(f"/sandboxes/{name}", headers=key), 404)
+    assert wire.get(f"/sandboxes/{made}").status_code == 200
+    assert wire.delete(f"/sandboxes/{name}", headers=key).status_code == 204
+    check_error(wire.get(f"/sandboxes/{made}"), 404)
+    check_error(wire.delete(f"/sandboxes/{name}", headers=key), 404)
+    check_error(wire.post("/v2/sandboxes", json=body, headers=key), 409)
+
+
+def test_copies_are_killed_by_their_key_too(wire: Wire, box: Box) -> None:
+    name = "i" + uuid.uuid4().hex[:20]
+    key, body = {"idempotency-key": name}, {"count": 2, "timeout": 60}
+    copies = wire.post(f"/sandboxes/{box.id}/fork", json=body, headers=key).json()
+    assert wire.post(f"/sandboxes/{box.id}/fork", json=body, headers=key).json() == copies
+    assert wire.delete(f"/sandboxes/{name}", headers=key).status_code == 204
+    for copy in copies:
+        check_error(wire.get(f"/sandboxes/{copy['sandbox']['sandboxID']}"), 404)
+    assert wire.get(f"/sandboxes/{box.id}").status_code == 200
+
+
+def test_a_key_that_is_given_up_before_its_request_arrives(wire: Wire) -> None:
+    name = "i" + uuid.uuid4().hex[:20]
+    key = {"idempotency-key": name}
+    check_error(wire.delete(f"/sandboxes/{name}", headers=key), 404)
+    check_error(wire.post("/v2/sandboxes", json={"templateID": "base"}, headers=key), 409)
 
 
 # -- everything else ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -13,11 +14,10 @@ from grotte import ApiParams, AsyncSandbox, Sandbox, SandboxQuery, TimeoutExcept
 from tests.support.engine import Engine
 
 CREATES = 1000
+FORKS = 100
 AT_ONCE = 50
 #: How long after the last create nothing of those that were given up may be left, in seconds.
 LEFT_SECONDS = 5.0
-#: How many answers may cross the news that nobody waits any more.
-CROSSED = 5
 
 
 async def test_a_thousand_cancelled_creates_leave_no_sandbox(engine: Engine) -> None:
@@ -53,34 +53,50 @@ async def marked(engine: Engine, mark: dict[str, str]) -> set[str]:
     return {info.sandbox_id async for info in AsyncSandbox.list(SandboxQuery(metadata=mark), **engine.options)}
 
 
-def test_a_thousand_creates_out_of_time_are_ended_by_the_engine(engine: Engine) -> None:
-    """Threads cannot be cancelled: what ends a create there is its time limit, after which nobody knows its sandbox.
-
-    An answer that is on its way at that very moment was heard as far as the engine knows: such a sandbox lives out its
-    time.
-    """
-    rng = random.Random(4)
+def test_a_thousand_creates_out_of_time_leave_no_sandbox(engine: Engine) -> None:
+    """Threads cannot be cancelled: what ends a create there is its time limit, after which nobody knows its sandbox."""
     mark = {"mark": secrets.token_hex(8)}
 
-    def create(limit: float) -> Sandbox | None:
+    def create(limit: float) -> list[Sandbox]:
         options: ApiParams = {**engine.options, "request_timeout": limit}
+        return [Sandbox.create(metadata=mark, allow_internet_access=False, **options)]
+
+    give_up_at_random(engine, create, CREATES, SandboxQuery(metadata=mark))
+
+
+def test_forks_out_of_time_leave_no_sandbox(engine: Engine) -> None:
+    mark = {"mark": secrets.token_hex(8)}
+    with Sandbox.create(metadata=mark, allow_internet_access=False, **engine.options) as origin:
+
+        def fork(limit: float) -> list[Sandbox]:
+            return origin.fork(2, request_timeout=limit)
+
+        give_up_at_random(engine, fork, FORKS, SandboxQuery(metadata=mark), origin.sandbox_id)
+
+
+def give_up_at_random(
+    engine: Engine, make: Callable[[float], list[Sandbox]], times: int, query: SandboxQuery, *known: str
+) -> None:
+    """Make sandboxes with random time limits; what lives afterwards is what was answered, and no more."""
+    rng = random.Random(4)
+
+    def attempt(limit: float) -> list[Sandbox]:
         try:
-            return Sandbox.create(metadata=mark, allow_internet_access=False, **options)
+            return make(limit)
         except TimeoutException:
-            return None
+            return []
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        made = list(pool.map(create, [rng.uniform(0.001, 0.4) for _ in range(CREATES)]))
-        kept = [sandbox for sandbox in made if sandbox is not None]
-        assert len(kept) < CREATES - CREATES // 10, "most were made in time: shorten the limits"
-        wanted = {sandbox.sandbox_id for sandbox in kept}
+        answers = list(pool.map(attempt, [rng.uniform(0.001, 0.4) for _ in range(times)]))
+        assert sum(not answer for answer in answers) > times // 10, "most were made in time: shorten the limits"
+        wanted = {sandbox.sandbox_id for answer in answers for sandbox in answer}.union(known)
         until = time.monotonic() + LEFT_SECONDS
-        query = SandboxQuery(metadata=mark)
-        while (left := {info.sandbox_id for info in Sandbox.list(query, **engine.options)}) != wanted:
-            if time.monotonic() >= until:
-                assert wanted <= left
-                assert len(left - wanted) <= CROSSED
-                break
+        while (left := listed(engine, query)) != wanted and time.monotonic() < until:
             time.sleep(0.1)
-        # the handle that was made with a limit keeps it: another one has all the time it needs
-        list(pool.map(lambda sandbox_id: Sandbox.kill(sandbox_id, **engine.options), left))
+        # a handle that was made with a limit keeps it: another one has all the time it needs
+        list(pool.map(lambda sandbox_id: Sandbox.kill(sandbox_id, **engine.options), left.difference(known)))
+    assert left == wanted
+
+
+def listed(engine: Engine, query: SandboxQuery) -> set[str]:
+    return {info.sandbox_id for info in Sandbox.list(query, **engine.options)}

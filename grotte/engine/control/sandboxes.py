@@ -12,13 +12,12 @@ import msgspec
 
 from grotte._proto import control
 from grotte.engine.control.creation import check_timeout, read_json, read_order
+from grotte.engine.control.handover import Handover
 from grotte.engine.control.listing import read_listing, read_metadata
 from grotte.engine.control.network import change_network, read_update, shown
 from grotte.engine.control.routes import Routes
-from grotte.engine.data.rpc import until_disconnected
-from grotte.engine.faults import ClientGone, ControlFault
+from grotte.engine.faults import ControlFault
 from grotte.engine.http import Request
-from grotte.engine.lifecycle.idempotency import Idempotency
 from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.sandbox import Order, Sandbox, rfc3339
 
@@ -39,9 +38,9 @@ LAUNCHES = max(16, 8 * (os.cpu_count() or 1))
 class Sandboxes:
     """The handlers behind ``/sandboxes`` and ``/v2/sandboxes``."""
 
-    def __init__(self, registry: Registry, idempotency: Idempotency, *, max_timeout: int, domain: str | None) -> None:
+    def __init__(self, registry: Registry, handover: Handover, *, max_timeout: int, domain: str | None) -> None:
         self._registry = registry
-        self._idempotency = idempotency
+        self._handover = handover
         self._max_timeout = max_timeout
         self._domain = domain
         self._turns = anyio.Semaphore(LAUNCHES)
@@ -83,33 +82,15 @@ class Sandboxes:
             max_timeout=self._max_timeout,
             always_secure=always_secure,
         )
-        key = request.headers.get("idempotency-key")
-        made: list[Sandbox] = []
-        try:
-            answer = await until_disconnected(
-                request,
-                partial(self._make, order, made, None if key is None else (owner, key, _digest(request, fields))),
-            )
-        except ClientGone:
-            # Nobody else knows of the sandbox, so it is ended.
-            if made and (key is None or self._idempotency.unheard(owner, key)):
-                await self._registry.kill(made[0])
-            raise
-        if key is not None and made:
-            self._idempotency.heard(owner, key)
-        await request.reply(201, answer)
+        await self._handover.answer(request, owner, digest(request, fields), partial(self._make, order))
 
-    async def _make(self, order: Order, made: list[Sandbox], once: tuple[str, str, bytes] | None) -> bytes:
+    async def _make(self, order: Order, made: list[Sandbox]) -> bytes:
         """Create, and see it through: what is made must be known."""
-
-        async def make() -> bytes:
-            # a client that leaves while it waits for its turn leaves nothing that is to be ended
-            async with self._turns:
-                with anyio.CancelScope(shield=True):
-                    made.append(await self._registry.create(order))
-            return self.describe(made[0])
-
-        return await (make() if once is None else self._idempotency.once(*once, make))
+        # a client that leaves while it waits for its turn leaves nothing that is to be ended
+        async with self._turns:
+            with anyio.CancelScope(shield=True):
+                made.append(await self._registry.create(order))
+        return self.describe(made[0])
 
     # -- find ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +125,10 @@ class Sandboxes:
     # -- live and die --------------------------------------------------------------------------------------------
 
     async def kill(self, request: Request, owner: str, sandbox_id: str) -> None:
-        await self._registry.kill(self._registry.owned(sandbox_id, owner))
+        # a client that does not know which sandbox its request made, or whether it made one, names the request's key
+        by_key = request.headers.get("idempotency-key") == sandbox_id
+        if not (by_key and await self._handover.give_up(owner, sandbox_id)):
+            await self._registry.kill(self._registry.owned(sandbox_id, owner))
         await request.reply(204)
 
     async def connect_v1(self, request: Request, owner: str, sandbox_id: str) -> None:
@@ -240,6 +224,7 @@ def _listed_fields(sandbox: Sandbox) -> dict[str, Any]:
         "state": sandbox.state,
         "cpu_count": sandbox.cpu_count,
         "memory_mb": sandbox.limits.memory_bytes // MIB,
+        "disk_size_mb": sandbox.limits.disk_bytes // MIB,
         "envd_version": ENVD_VERSION,
         "alias": sandbox.template.alias,
         "metadata": sandbox.metadata,
@@ -256,7 +241,7 @@ def _integer(fields: dict[str, Any], name: str, default: int | None) -> int:
     return value
 
 
-def _digest(request: Request, fields: dict[str, Any]) -> bytes:
+def digest(request: Request, fields: dict[str, Any]) -> bytes:
     """What was asked for, whatever the order of its fields."""
     canonical = msgspec.json.encode(fields, order="deterministic")
     return hashlib.sha256(request.path.encode() + b"\n" + canonical).digest()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import anyio
 import msgspec
 
 from grotte._proto import control
 from grotte.engine.control.creation import check_timeout, read_json
+from grotte.engine.control.handover import Handover
 from grotte.engine.control.listing import read_limit
 from grotte.engine.control.routes import Routes
+from grotte.engine.control.sandboxes import digest
 from grotte.engine.faults import ControlFault
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.ids import parse_template
@@ -37,11 +41,15 @@ class Snapshots:
     """The handlers.
 
     Args:
+        handover: How copies reach whoever asked for them.
         describe: A sandbox as the answer of its creation has it.
     """
 
-    def __init__(self, registry: Registry, max_timeout: int, describe: Callable[[Sandbox], bytes]) -> None:
+    def __init__(
+        self, registry: Registry, handover: Handover, max_timeout: int, describe: Callable[[Sandbox], bytes]
+    ) -> None:
         self._registry = registry
+        self._handover = handover
         self._max_timeout = max_timeout
         self._describe = describe
 
@@ -77,18 +85,29 @@ class Snapshots:
         if not 1 <= count <= MAX_FORKS:
             raise ControlFault(400, f"count must be between 1 and {MAX_FORKS}")
         sandbox = self._registry.owned(sandbox_id, owner)
-        template = await self._registry.snapshot(sandbox, hidden=True)
-        with self._registry.holding(template):
-            forks = [await self._fork(_order(sandbox, template, timeout)) for _ in range(count)]
-        await self._registry.templates.collect()
-        await request.reply_json(201, forks)
+        make = partial(self._copies, sandbox, timeout, count)
+        await self._handover.answer(request, owner, digest(request, fields), make)
 
-    async def _fork(self, order: Order) -> Forked:
+    async def _copies(self, sandbox: Sandbox, timeout: int, count: int, made: Made) -> bytes:
+        """Copy, and see it through: what is made must be known."""
+        with anyio.CancelScope(shield=True):
+            template = await self._registry.snapshot(sandbox, hidden=True)
+            with self._registry.holding(template):
+                forks = [await self._fork(_order(sandbox, template, timeout), made) for _ in range(count)]
+            await self._registry.templates.collect()
+        return msgspec.json.encode(forks)
+
+    async def _fork(self, order: Order, made: Made) -> Forked:
         try:
-            made = await self._registry.create(order)
+            copy = await self._registry.create(order)
         except ControlFault as fault:
             return Forked(error=control.ErrorBody(code=fault.status, message=fault.message))
-        return Forked(sandbox=msgspec.Raw(self._describe(made)))
+        made.append(copy)
+        return Forked(sandbox=msgspec.Raw(self._describe(copy)))
+
+
+#: `list` is a method there.
+Made = list[Sandbox]
 
 
 def _order(sandbox: Sandbox, template: Template, timeout: int) -> Order:
