@@ -9,6 +9,7 @@ import time
 import uuid
 import zlib
 
+import httpx
 import pytest
 
 from grotte._proto.signature import sign
@@ -348,3 +349,79 @@ def test_a_full_disk(box: Box) -> None:
     assert box.fs("Stat", path="/run/big").status_code == 404
     assert box.put_file("/run/small", bytes(1_000_000)).status_code == 200
     box.fs("Remove", path="/run/small")
+
+
+# -- files that become one ---------------------------------------------------------------------------------------
+
+
+def composed(box: Box, sources: object, destination: object, **more: object) -> httpx.Response:
+    body = {"source_paths": sources, "destination": destination} | more
+    return box.wire.post("/files/compose", json=body, headers=box.headers)
+
+
+def test_composed_files(box: Box, path: str) -> None:
+    large = os.urandom(3_000_000)
+    for name, data in (("a", b"one-"), ("b", large), ("c", b"")):
+        box.put_file(f"{path}.{name}", data)
+    answer = composed(box, [f"{path}.a", f"{path}.b", f"{path}.a", f"{path}.c"], f"{path}-new/out.txt")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json() == {"path": f"{path}-new/out.txt", "name": "out.txt", "type": "file"}
+    assert box.get_file(f"{path}-new/out.txt").content == b"one-" + large + b"one-"
+    entry = box.fs("Stat", path=f"{path}-new/out.txt").json()["entry"]
+    assert (entry["owner"], entry["permissions"]) == ("user", "-rw-r--r--")
+    assert box.fs("ListDir", path=os.path.dirname(path)).json()["entries"][0]["name"] == "file.txt-new"
+    assert len(box.fs("ListDir", path=os.path.dirname(path)).json()["entries"]) == 1
+
+
+def test_composed_files_of_a_user(box: Box) -> None:
+    mark = uuid.uuid4().hex
+    box.put_file(f"/root/{mark}", b"x")
+    assert composed(box, [mark], f"~/{mark}-out", username="root", ignored=1).json()["path"] == f"/root/{mark}-out"
+    assert box.fs("Stat", path=f"/root/{mark}-out").json()["entry"]["owner"] == "root"
+    check_error(composed(box, [f"/root/{mark}-out"], "/tmp/x", username="bob"), 401)
+    check_error(box.wire.post("/files/compose", json={}, headers=box.headers | {"x-access-token": "wrong"}), 401)
+
+
+@pytest.mark.parametrize(
+    ("sources", "destination", "status"),
+    [
+        (["KEEP", "/tmp/nope"], "NEW", 404),
+        (["KEEP", "/tmp"], "NEW", 400),
+        (["KEEP", "/dev/null"], "NEW", 400),
+        (["KEEP", "~bob/x"], "NEW", 400),
+        (["KEEP", "a\0b"], "NEW", 400),
+        (["KEEP"], "/tmp", 400),
+        (["KEEP"], "~bob/x", 400),
+        (["KEEP"], "KEEP", 400),
+        (["KEEP"], "LINK", 400),
+        (["LINK"], "KEEP", 400),
+        (["KEEP"], "", 400),
+        (["KEEP"], 5, 400),
+        (["KEEP"], None, 400),
+        ([], "NEW", 400),
+        ([5], "NEW", 400),
+        ("KEEP", "NEW", 400),
+        (["BIG"], "/run/big", 507),
+    ],
+)
+def test_a_refused_composition_changes_nothing(
+    box: Box, path: str, sources: object, destination: object, status: int
+) -> None:
+    names = {"KEEP": path, "LINK": f"{path}.link", "NEW": f"{path}.new", "BIG": f"{path}.big"}
+    box.put_file(path, b"kept")
+    box.sh(f"ln -sf {path} {path}.link; test {status} = 400 || truncate -s 70M {path}.big")
+    if isinstance(sources, list):
+        sources = [names.get(item, item) for item in sources]
+    answer = composed(
+        box, sources, names.get(destination, destination) if isinstance(destination, str) else destination
+    )
+    check_error(answer, status)
+    assert box.get_file(path).content == b"kept"
+    assert box.get_file(names["LINK"]).content == b"kept"
+    for missing in (names["NEW"], "/run/big"):
+        assert box.fs("Stat", path=missing).status_code == 404
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"source_paths":["\xff"],"destination":"x"}'])
+def test_a_composition_that_is_none(box: Box, body: bytes) -> None:
+    check_error(box.wire.post("/files/compose", content=body, headers=box.headers), 400)

@@ -151,7 +151,8 @@ def test_unknown_rpcs(box: Box, service: str) -> None:
         ("GET", "/health", 204),
         ("GET", "/metrics", 200),
         ("GET", "/envs", 200),
-        ("POST", "/files/compose", 501),
+        ("POST", "/files/compose", 400),
+        ("GET", "/files/compose", 405),
         ("POST", "/init", 404),
         ("POST", "/freeze", 404),
         ("POST", "/unfreeze", 404),
@@ -168,3 +169,4 @@ def test_every_plain_route_of_the_daemon(box: Box, method: str, path: str, statu
     assert answer.status_code == status
     if status >= 400:
         check_error(answer, status)
+    assert ("allow" in answer.headers) == (status == 405)

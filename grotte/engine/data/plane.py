@@ -6,6 +6,8 @@ import os
 
 from grotte.engine.data import filesystem_service, process_service, watch_service
 from grotte.engine.data.access import basic_user, check_file_access, check_token, cors, preflight
+from grotte.engine.data.compose import PATH as COMPOSE
+from grotte.engine.data.compose import Composition, compose, read_composition
 from grotte.engine.data.downloads import send_file
 from grotte.engine.data.filesystem_service import check_path
 from grotte.engine.data.ports import serve_port
@@ -27,7 +29,9 @@ from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.sandbox import Sandbox
 
 _METHODS = process_service.METHODS | filesystem_service.METHODS | watch_service.METHODS
-_ROUTES = frozenset({*_METHODS, "/files", "/files/compose", "/health", "/metrics", "/envs"})
+#: The plain routes, and how they may be asked.
+_PLAIN = {"/files": "GET, POST", COMPOSE: "POST", "/health": "GET", "/metrics": "GET", "/envs": "GET"}
+_ROUTES = frozenset({*_METHODS, *_PLAIN})
 
 
 class DataPlane:
@@ -92,9 +96,9 @@ async def _serve_daemon(request: Request, sandbox: Sandbox, registry: Registry) 
         case "GET", "/metrics":
             return await request.reply_json(200, await _metrics(sandbox, registry), cors(request))
         case "POST", "/files/compose":
-            raise Fault(501, f"{request.path} is not offered by this engine")
-        case _, "/health" | "/files" | "/envs" | "/metrics":
-            raise Fault(405, "method not allowed")
+            return await _serve_files(request, sandbox, await read_composition(request))
+    if (allowed := _PLAIN.get(request.path)) is not None:
+        raise Fault(405, "method not allowed", [("allow", allowed)])
     raise Fault(404, "not found")
 
 
@@ -117,14 +121,16 @@ async def _metrics(sandbox: Sandbox, registry: Registry) -> dict[str, float]:
     }
 
 
-async def _serve_files(request: Request, sandbox: Sandbox) -> None:
+async def _serve_files(request: Request, sandbox: Sandbox, wanted: Composition | None = None) -> None:
     check_file_access(request, sandbox)
-    named, basic = request.query.get("username"), basic_user(request)
+    named, basic = wanted.username if wanted else request.query.get("username"), basic_user(request)
     user = named or basic or sandbox.template.setup.user
     try:
         # A user that does not exist is refused wherever it is named, also where it has no say.
         for name in {user, basic or user}:
             await sandbox.guest.user(name)
+        if wanted is not None:
+            return await request.reply_json(200, await compose(wanted, sandbox.guest, user), cors(request))
         if request.method == "POST":
             written = await receive_files(request, sandbox.guest, user)
             return await request.reply_json(200, written, cors(request))
