@@ -19,6 +19,9 @@ from tests.support.images import (
     skip_without_programs,
     tar_of,
 )
+from tests.support.limits import pytest_pyfunc_call
+
+__all__ = ["pytest_pyfunc_call"]
 
 
 @pytest.fixture(scope="session")
