@@ -5,10 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +20,8 @@ from tests.support.surface import arguments_of, functions_of, methods_of
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 BLOCK = re.compile(r"^##+ ([^\n]+)$|^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-#: How long an example may take.
-SECONDS = 6
+#: How long an example may take; the longest needs a few seconds.
+SECONDS = 60
 #: What examples name: files, programs, and repositories of hosts that no test reaches.
 SETTING = """
 set -e
@@ -78,23 +76,14 @@ SYNC = [example for example in EXAMPLES if not example.awaits]
 ASYNC = [example for example in EXAMPLES if example.awaits]
 
 
-def too_long(signal_number: int, frame: object) -> None:
-    raise AssertionError(f"an example does not end within {SECONDS} s")
-
-
 @pytest.fixture
-def place(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where examples run: the environment says which engine, and a few local files are there."""
     monkeypatch.setenv("GROTTE_API_URL", engine.url)
     monkeypatch.setenv("GROTTE_API_KEY", engine.api_key)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "main.py").write_text("print('hello')")
-    former = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(SECONDS)
-    yield tmp_path
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, former)
 
 
 def set_up(sandbox: Sandbox, example: Example) -> None:
@@ -125,8 +114,9 @@ def clean_up(names: dict[str, object]) -> None:
             Sandbox.kill(made.sandbox_id)
 
 
+@pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("example", SYNC, ids=lambda example: example.name)
-def test_sync_example(example: Example, place: Path) -> None:
+def test_sync_example(example: Example, place: None) -> None:
     with Sandbox.create() as sandbox, Fleet("base", size=2) as fleet:
         set_up(sandbox, example)
         names = names_for(sandbox, fleet, evaluate)
@@ -135,9 +125,10 @@ def test_sync_example(example: Example, place: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("example", ASYNC, ids=lambda example: example.name)
-async def test_async_example(example: Example, place: Path) -> None:
+async def test_async_example(example: Example, place: None) -> None:
     async with await AsyncSandbox.create() as sandbox, AsyncFleet("base", size=2) as fleet:
         set_up(Sandbox.connect(sandbox.sandbox_id), example)
         names = names_for(sandbox, fleet, evaluate_async)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from urllib.parse import quote, urlencode
 
 import anyio
@@ -111,7 +112,7 @@ def test_parameters_of_parts(header: bytes, expected: dict[str, str]) -> None:
 
 
 @given(st.lists(st.tuples(TEXT.filter(lambda t: not set(t) & set('"\\\r\n\0')), st.binary())), st.integers(1, 50))
-def test_forms_come_apart_however_they_are_cut(files: list[tuple[str, bytes]], size: int) -> None:
+async def test_forms_come_apart_however_they_are_cut(files: list[tuple[str, bytes]], size: int) -> None:
     body = b"".join(
         f'--XyZ\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode() + data + b"\r\n"
         for name, data in files
@@ -124,55 +125,48 @@ def test_forms_come_apart_however_they_are_cut(files: list[tuple[str, bytes]], s
         for start in range(0, len(body), size):
             yield body[start : start + size]
 
-    async def collect() -> None:
-        async for event in read_parts("multipart/form-data; boundary=XyZ", chunks()):
-            match event:
-                case PartBegin(_, filename):
-                    found.append((filename, b""))
-                case PartData(data):
-                    found[-1] = (found[-1][0], found[-1][1] + data)
-
-    anyio.run(collect)
+    async for event in read_parts("multipart/form-data; boundary=XyZ", chunks()):
+        match event:
+            case PartBegin(_, filename):
+                found.append((filename, b""))
+            case PartData(data):
+                found[-1] = (found[-1][0], found[-1][1] + data)
     assert found == [(name, data) for name, data in files if b"--XyZ" not in data]
 
 
 @given(st.binary(max_size=300))
-def test_garbage_forms_are_refused(body: bytes) -> None:
-    async def chunks() -> AsyncIterator[bytes]:
+async def test_garbage_forms_are_refused(body: bytes) -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         yield body
 
-    async def collect() -> int:
-        return len([event async for event in read_parts("multipart/form-data; boundary=B", chunks())])
-
     try:
-        anyio.run(collect)
+        async with aclosing(chunks()) as body_chunks:
+            async for _ in read_parts("multipart/form-data; boundary=B", body_chunks):
+                pass
     except Fault as fault:
         if fault.status != 400:
             raise
 
 
 @given(st.binary(max_size=100_000))
-def test_a_pipe_publishes_everything_in_bounded_pieces(data: bytes) -> None:
+async def test_a_pipe_publishes_everything_in_bounded_pieces(data: bytes) -> None:
     pieces: list[bytes] = []
 
     async def publish(piece: bytes) -> None:
         pieces.append(piece)
 
-    async def main() -> None:
-        read, write = os.pipe2(os.O_NONBLOCK)
+    read, write = os.pipe2(os.O_NONBLOCK)
 
-        async def feed() -> None:
-            view = memoryview(data)
-            while view:
-                await anyio.wait_writable(write)
-                view = view[os.write(write, view[:5000]) :]
-            os.close(write)
+    async def feed() -> None:
+        view = memoryview(data)
+        while view:
+            await anyio.wait_writable(write)
+            view = view[os.write(write, view[:5000]) :]
+        os.close(write)
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(feed)
-            await Pipe(read, publish).pump()
-        os.close(read)
-
-    anyio.run(main)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed)
+        await Pipe(read, publish).pump()
+    os.close(read)
     assert b"".join(pieces) == data
     assert all(0 < len(piece) <= CHUNK for piece in pieces)

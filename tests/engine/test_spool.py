@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import anyio
 import pytest
@@ -30,174 +30,135 @@ async def rest(reader: Reader) -> dict[str, bytes]:
     return seen
 
 
-def run(test: Callable[[], Awaitable[None]], backend: str = "asyncio") -> None:
-    anyio.run(test, backend=backend)
-
-
-both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-
-
 @given(PIECES, st.integers(0, 500), st.integers(0, 500), st.integers(1, 8000))
-def test_a_listener_gets_what_follows_its_offsets(
+async def test_a_listener_gets_what_follows_its_offsets(
     pieces: list[tuple[str, bytes]], out: int, err: int, limit: int
 ) -> None:
-    async def main() -> None:
-        spool = a_spool(limit)
-        whole = {"stdout": b"", "stderr": b""}
-        for stream, data in pieces:
-            await spool.put(stream, data)
-            whole[stream] += data
-        assert spool.cost <= limit
-        spool.end()
-        wanted = {"stdout": out, "stderr": err}
-        reader = spool.listen(wanted)
-        for stream, data in (await rest(reader)).items():
-            begin = reader.begins[stream]
-            assert begin >= min(wanted[stream], len(whole[stream]))
-            assert data == whole[stream][begin:]
-
-    run(main)
+    spool = a_spool(limit)
+    whole = {"stdout": b"", "stderr": b""}
+    for stream, data in pieces:
+        await spool.put(stream, data)
+        whole[stream] += data
+    assert spool.cost <= limit
+    spool.end()
+    wanted = {"stdout": out, "stderr": err}
+    reader = spool.listen(wanted)
+    for stream, data in (await rest(reader)).items():
+        begin = reader.begins[stream]
+        assert begin >= min(wanted[stream], len(whole[stream]))
+        assert data == whole[stream][begin:]
 
 
 @given(PIECES)
-def test_the_order_of_streams_is_kept(pieces: list[tuple[str, bytes]]) -> None:
-    async def main() -> None:
-        spool = a_spool()
-        for stream, data in pieces:
-            await spool.put(stream, data)
-        spool.end()
-        reader = spool.listen({"stdout": 0, "stderr": 0})
-        assert [(stream, data) for stream, _, data in await reader.take()] == pieces
-
-    run(main)
+async def test_the_order_of_streams_is_kept(pieces: list[tuple[str, bytes]]) -> None:
+    spool = a_spool()
+    for stream, data in pieces:
+        await spool.put(stream, data)
+    spool.end()
+    reader = spool.listen({"stdout": 0, "stderr": 0})
+    assert [(stream, data) for stream, _, data in await reader.take()] == pieces
 
 
-def test_a_listener_without_offsets_begins_at_the_present() -> None:
-    async def main() -> None:
-        spool = a_spool()
-        await spool.put("stdout", b"old")
-        await spool.put("stderr", b"old")
-        plain, half = spool.listen(), spool.listen({"stdout": 1, "pty": 5})
-        assert (plain.begins, half.begins) == ({"stdout": 3, "stderr": 3}, {"stdout": 1, "stderr": 3})
-        await spool.put("stdout", b"new")
-        spool.end()
-        assert await rest(plain) == {"stdout": b"new", "stderr": b""}
-        assert await rest(half) == {"stdout": b"ldnew", "stderr": b""}
-
-    run(main)
+async def test_a_listener_without_offsets_begins_at_the_present() -> None:
+    spool = a_spool()
+    await spool.put("stdout", b"old")
+    await spool.put("stderr", b"old")
+    plain, half = spool.listen(), spool.listen({"stdout": 1, "pty": 5})
+    assert (plain.begins, half.begins) == ({"stdout": 3, "stderr": 3}, {"stdout": 1, "stderr": 3})
+    await spool.put("stdout", b"new")
+    spool.end()
+    assert await rest(plain) == {"stdout": b"new", "stderr": b""}
+    assert await rest(half) == {"stdout": b"ldnew", "stderr": b""}
 
 
-def test_offsets_beyond_the_end_are_told_from_it() -> None:
-    async def main() -> None:
-        spool = a_spool()
-        await spool.put("stdout", b"abc")
-        assert spool.listen({"stdout": 99}).begins == {"stdout": 3, "stderr": 0}
-
-    run(main)
+async def test_offsets_beyond_the_end_are_told_from_it() -> None:
+    spool = a_spool()
+    await spool.put("stdout", b"abc")
+    assert spool.listen({"stdout": 99}).begins == {"stdout": 3, "stderr": 0}
 
 
-@both
-def test_a_listener_that_is_behind_makes_both_streams_wait(backend: str) -> None:
-    async def main() -> None:
-        spool = a_spool()
-        reader = spool.listen()
-        put = {"stdout": 0, "stderr": 0}
+async def test_a_listener_that_is_behind_makes_both_streams_wait() -> None:
+    spool = a_spool()
+    reader = spool.listen()
+    put = {"stdout": 0, "stderr": 0}
 
-        async def fill(stream: str) -> None:
-            while put[stream] < 3:
-                await spool.put(stream, bytes(LAG))
-                put[stream] += 1
+    async def fill(stream: str) -> None:
+        while put[stream] < 3:
+            await spool.put(stream, bytes(LAG))
+            put[stream] += 1
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(fill, "stdout")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fill, "stdout")
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(fill, "stderr")
+        await anyio.wait_all_tasks_blocked()
+        assert sum(put.values()) == 1
+        while sum(put.values()) < 6:
+            before = sum(put.values())
+            assert await reader.take()
             await anyio.wait_all_tasks_blocked()
-            tasks.start_soon(fill, "stderr")
-            await anyio.wait_all_tasks_blocked()
-            assert sum(put.values()) == 1
-            while sum(put.values()) < 6:
-                before = sum(put.values())
-                assert await reader.take()
-                await anyio.wait_all_tasks_blocked()
-                assert sum(put.values()) == before + 1
-
-    run(main, backend)
+            assert sum(put.values()) == before + 1
 
 
-@both
-def test_nobody_waits_for_a_listener_that_left(backend: str) -> None:
-    async def main() -> None:
-        spool = a_spool()
-        reader = spool.listen()
-        async with anyio.create_task_group() as tasks:
-            await spool.put("stdout", bytes(LAG))
-            tasks.start_soon(spool.put, "stdout", b"x")
-            await anyio.wait_all_tasks_blocked()
-            assert spool.written["stdout"] == LAG
-            reader.close()
-        assert spool.written["stdout"] == LAG + 1
-
-    run(main, backend)
+async def test_nobody_waits_for_a_listener_that_left() -> None:
+    spool = a_spool()
+    reader = spool.listen()
+    async with anyio.create_task_group() as tasks:
+        await spool.put("stdout", bytes(LAG))
+        tasks.start_soon(spool.put, "stdout", b"x")
+        await anyio.wait_all_tasks_blocked()
+        assert spool.written["stdout"] == LAG
+        reader.close()
+    assert spool.written["stdout"] == LAG + 1
 
 
-def test_what_a_listener_waits_for_is_not_dropped() -> None:
-    async def main() -> None:
-        allowance = Allowance(1000)
-        spool = a_spool(500, allowance)
-        await spool.put("stdout", b"before" * 50)
-        reader = spool.listen()
-        for number in range(100):
-            await spool.put("stdout", b"%03d" % number)
+async def test_what_a_listener_waits_for_is_not_dropped() -> None:
+    allowance = Allowance(1000)
+    spool = a_spool(500, allowance)
+    await spool.put("stdout", b"before" * 50)
+    reader = spool.listen()
+    for number in range(100):
+        await spool.put("stdout", b"%03d" % number)
+    spool.end()
+    assert spool.cost > 500
+    assert (await rest(reader))["stdout"] == b"".join(b"%03d" % number for number in range(100))
+    spool.shrink(500)
+    assert spool.cost <= 500
+
+
+async def test_the_spools_of_a_sandbox_share_an_allowance() -> None:
+    allowance = Allowance(100_000)
+    small, large = a_spool(allowance=allowance), a_spool(allowance=allowance)
+    await small.put("stdout", b"precious")
+    for _ in range(100):
+        await large.put("stdout", bytes(4000))
+        assert small.cost + large.cost <= 100_000
+    assert small.listen({"stdout": 0}).begins["stdout"] == 0
+    kept = large.cost
+    large.close()
+    fresh = a_spool(allowance=allowance)
+    await fresh.put("stdout", bytes(kept))
+    assert fresh.listen({"stdout": 0}).begins["stdout"] == 0
+
+
+async def test_ended_processes_make_room_first() -> None:
+    allowance = Allowance(100_000)
+    large = a_spool(allowance=allowance)
+    await large.put("stdout", bytes(50_000))
+    ended = [a_spool(allowance=allowance) for _ in range(3)]
+    for spool in ended:
+        await spool.put("stdout", bytes(10_000))
         spool.end()
-        assert spool.cost > 500
-        assert (await rest(reader))["stdout"] == b"".join(b"%03d" % number for number in range(100))
-        spool.shrink(500)
-        assert spool.cost <= 500
-
-    run(main)
+    await large.put("stdout", bytes(25_000))
+    begins = [spool.listen({"stdout": 0}).begins["stdout"] for spool in (large, *ended)]
+    assert begins == [0, 10_000, 0, 0]
 
 
-def test_the_spools_of_a_sandbox_share_an_allowance() -> None:
-    async def main() -> None:
-        allowance = Allowance(100_000)
-        small, large = a_spool(allowance=allowance), a_spool(allowance=allowance)
-        await small.put("stdout", b"precious")
-        for _ in range(100):
-            await large.put("stdout", bytes(4000))
-            assert small.cost + large.cost <= 100_000
-        assert small.listen({"stdout": 0}).begins["stdout"] == 0
-        kept = large.cost
-        large.close()
-        fresh = a_spool(allowance=allowance)
-        await fresh.put("stdout", bytes(kept))
-        assert fresh.listen({"stdout": 0}).begins["stdout"] == 0
-
-    run(main)
-
-
-def test_ended_processes_make_room_first() -> None:
-    async def main() -> None:
-        allowance = Allowance(100_000)
-        large = a_spool(allowance=allowance)
-        await large.put("stdout", bytes(50_000))
-        ended = [a_spool(allowance=allowance) for _ in range(3)]
-        for spool in ended:
-            await spool.put("stdout", bytes(10_000))
-            spool.end()
-        await large.put("stdout", bytes(25_000))
-        begins = [spool.listen({"stdout": 0}).begins["stdout"] for spool in (large, *ended)]
-        assert begins == [0, 10_000, 0, 0]
-
-    run(main)
-
-
-def test_tiny_pieces_are_counted_with_what_they_cost() -> None:
-    async def main() -> None:
-        spool = a_spool(100 * (PIECE_COST + 1))
-        for _ in range(1000):
-            await spool.put("stdout", b"x")
-        assert spool.listen({"stdout": 0}).begins["stdout"] == 900
-
-    run(main)
+async def test_tiny_pieces_are_counted_with_what_they_cost() -> None:
+    spool = a_spool(100 * (PIECE_COST + 1))
+    for _ in range(1000):
+        await spool.put("stdout", b"x")
+    assert spool.listen({"stdout": 0}).begins["stdout"] == 900
 
 
 @pytest.mark.parametrize(

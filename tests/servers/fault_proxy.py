@@ -9,7 +9,8 @@ import struct
 import threading
 import time
 from collections import Counter
-from typing import Self
+
+from tests.servers.threaded import ThreadedServer
 
 #: How much of an answer a connection carries before something happens to it.
 BYTES = (4_000, 60_000)
@@ -18,10 +19,11 @@ STALL = (0.1, 1.0)
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class FaultProxy:
+class FaultProxy(ThreadedServer):
     """Leads to a port of this machine until the block ends; a thread for each direction of each connection.
 
     Attributes:
+        url: Where it is.
         faults: How often each of them happened.
         calm: While it is set, nothing happens to anybody.
     """
@@ -29,6 +31,8 @@ class FaultProxy:
     KINDS = ("reset", "close", "truncate", "stall", "slow")
 
     def __init__(self, port: int, seed: int = 0) -> None:
+        super().__init__()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.faults: Counter[str] = Counter()
         self.calm = True
         self._target = port
@@ -36,45 +40,28 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._flowing = threading.Event()
         self._flowing.set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self._over = False
-
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
 
     def __exit__(self, *exception: object) -> None:
-        self._over = True
         self._flowing.set()
-        self._close(self._listener, *self._sockets)
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
+        super().__exit__(*exception)
 
     def swallow(self) -> None:
         """From now on nothing comes through, and nobody is told: a cable that was pulled."""
         self._flowing.clear()
 
-    def _start(self, function: object, *args: object) -> None:
-        assert callable(function)
-        thread = threading.Thread(target=function, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def _welcome(self, sock: socket.socket) -> None:
+        self._start(self._connect, sock)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-                self._flowing.wait()
-                server = socket.create_connection(("127.0.0.1", self._target), timeout=20)
-            except OSError:
-                return
-            self._sockets += [client, server]
-            self._start(self._forward, client, server)
-            self._start(self._afflict, server, client)
+    def _connect(self, client: socket.socket) -> None:
+        self._flowing.wait()
+        try:
+            server = socket.create_connection(("127.0.0.1", self._target), timeout=20)
+        except OSError:
+            self._close(client)
+            return
+        self._sockets.append(server)
+        self._start(self._forward, client, server)
+        self._afflict(server, client)
 
     def _forward(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):

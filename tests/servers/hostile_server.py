@@ -48,16 +48,10 @@ class HostileServer(ThreadedServer):
         self.sent = 0
         self.clients = 0
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            sock.settimeout(20)
-            self._sockets.append(sock)
-            self.clients += 1
-            self._start(self._serve, sock, self.clients == 1)
+    def _welcome(self, sock: socket.socket) -> None:
+        sock.settimeout(20)
+        self.clients += 1
+        self._start(self._serve, sock, self.clients == 1)
 
     def _serve(self, sock: socket.socket, hostile: bool) -> None:
         with contextlib.suppress(OSError, ssl.SSLError), sock:

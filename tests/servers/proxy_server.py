@@ -29,14 +29,8 @@ class ProxyServer(ThreadedServer):
         self.answer = answer
         self.seen: list[str] = []
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self._sockets.append(sock)
-            self._start(self._serve, sock)
+    def _welcome(self, sock: socket.socket) -> None:
+        self._start(self._serve, sock)
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError, struct.error), contextlib.ExitStack() as stack:

@@ -41,5 +41,14 @@ class ThreadedServer:
         thread.start()
 
     def _accept(self) -> None:
-        """Take connections until the listener is closed."""
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self._sockets.append(sock)
+            self._welcome(sock)
+
+    def _welcome(self, sock: socket.socket) -> None:
+        """Begin to serve a client, without waiting for it."""
         raise NotImplementedError
