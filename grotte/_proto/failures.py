@@ -138,6 +138,10 @@ _RPC_KINDS: dict[str, type[GrotteException]] = {
 }
 
 
+#: What a refusal says that is about the disk, not about too many requests.
+_FULL = ("no space left", "disk limit", "disk full", "disk space")
+
+
 def read_rpc_error(status: int, content: bytes) -> ErrorBody:
     """A Connect error from an answer without success; the status speaks where the body does not."""
     said = read_error(content)
@@ -167,6 +171,8 @@ def rpc_failure(
     if error.code == "unavailable":
         return unavailable(error.message, context, status)
     known = {**_RPC_KINDS, **(kinds or {})}
+    if error.code == "resource_exhausted" and any(word in error.message for word in _FULL):
+        known[error.code] = NotEnoughSpaceException
     text = error.message if error.code in known else f"{error.code}: {error.message}"
     if error.code == "deadline_exceeded":
         text = f"{text or 'the time limit passed'}: {limit}"

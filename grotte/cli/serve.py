@@ -39,17 +39,33 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="NAME=IMAGE|PATH",
         help="what templates get for an image of this name: another image, or a root file system on this machine",
     )
-    parser.add_argument(
-        "--disk-mib",
-        type=disk_size,
-        default=0,
-        metavar="N",
-        help="how much each sandbox may write, in MiB; needs root (default: as much as there is)",
-    )
+    _add_disk_options(parser)
     # How the SDK starts an engine of this user's own.
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ready-fd", type=int, default=None, help=argparse.SUPPRESS)
     parser.set_defaults(execute=execute)
+
+
+def _add_disk_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--disk-mib",
+        type=disk_size,
+        default=10240,
+        metavar="N",
+        help="how much each sandbox may write, in MiB; 0 for as much as there is (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--own-disks",
+        action="store_true",
+        help="have the kernel enforce that by a file system for each sandbox; needs root, and takes time at each start",
+    )
+    parser.add_argument(
+        "--disk-reserve-mib",
+        type=reserve_size,
+        default=None,
+        metavar="N",
+        help="what stays free on the disk of the data directory, in MiB (default: a twentieth, at most 256)",
+    )
 
 
 def port_number(text: str) -> int:
@@ -68,8 +84,15 @@ def spare_count(text: str) -> int:
 
 def disk_size(text: str) -> int:
     number = int(text)
-    if number and not 64 <= number <= 1 << 24:
-        raise argparse.ArgumentTypeError(f"{number} is not the size of a disk: 64 to {1 << 24} MiB, or 0")
+    if number and not 16 <= number <= 1 << 24:
+        raise argparse.ArgumentTypeError(f"{number} is not the size of a disk: 16 to {1 << 24} MiB, or 0")
+    return number
+
+
+def reserve_size(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 1 << 24:
+        raise argparse.ArgumentTypeError(f"{number} is not what can be kept free: 0 to {1 << 24} MiB")
     return number
 
 
@@ -95,6 +118,8 @@ def execute(options: argparse.Namespace) -> int:
             spares=options.spares,
             images=images,
             disk_bytes=options.disk_mib << 20,
+            own_disks=options.own_disks,
+            disk_reserve=None if options.disk_reserve_mib is None else options.disk_reserve_mib << 20,
             on_demand=options.on_demand,
             ready_fd=options.ready_fd,
         )

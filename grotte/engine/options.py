@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grotte._local import EngineAddress
+from grotte.engine.host.spec import Limits
 from grotte.engine.images.sources import ImageMap
 from grotte.errors import EngineUnavailableException
 
@@ -49,6 +50,8 @@ class ServeOptions:
         max_timeout: The longest life that a sandbox may ask for, in seconds.
         images: What names of images mean here.
         disk_bytes: How much each sandbox may write; 0 for as much as the disk takes.
+        own_disks: Each gets a file system of that size; otherwise it is measured, and stopped beyond it.
+        disk_reserve: Bytes of the disk that stay free, whatever sandboxes may write; None for a part of it, 0 for none.
         idle_seconds: How long an engine on demand waits for a client, in seconds.
         on_ready: Called once with the address when connections are accepted.
     """
@@ -64,6 +67,8 @@ class ServeOptions:
     spares: int = 2
     max_timeout: int = 86400
     images: ImageMap = field(default_factory=ImageMap)
-    disk_bytes: int = 0
+    disk_bytes: int = Limits().disk_bytes
+    own_disks: bool = False
+    disk_reserve: int | None = None
     idle_seconds: float = field(default_factory=idle_seconds)
     on_ready: Callable[[EngineAddress], None] | None = None

@@ -19,6 +19,7 @@ from grotte._version import __version__
 from grotte.engine.app import App
 from grotte.engine.builds.assembly import Building, open_building
 from grotte.engine.control.builds import BuildArea
+from grotte.engine.control.handover import Handover
 from grotte.engine.control.logs import Logs
 from grotte.engine.control.metrics import Metrics
 from grotte.engine.control.plane import ControlPlane
@@ -30,7 +31,8 @@ from grotte.engine.control.volume_content import VolumeContent
 from grotte.engine.control.volumes import VolumeArea
 from grotte.engine.data.plane import DataPlane
 from grotte.engine.datadir import DataDir
-from grotte.engine.host import Limits, SandboxHost
+from grotte.engine.host import Limits, SandboxHost, why_no_disks
+from grotte.engine.lifecycle.diskguard import DiskGuard
 from grotte.engine.lifecycle.idempotency import Idempotency
 from grotte.engine.lifecycle.keys import Keyring, new_api_key
 from grotte.engine.lifecycle.registry import Registry
@@ -44,6 +46,9 @@ from grotte.errors import EngineUnavailableException
 __all__ = ["ServeOptions", "run_engine", "serve"]
 
 log = logging.getLogger("grotte.engine")
+
+#: A file system needs so much to be of any use.
+LEAST_DISK = 64 << 20
 
 #: How long open connections may take to finish once their sandboxes are dead, in seconds.
 CLOSE_GRACE = 5.0
@@ -90,15 +95,16 @@ async def run_engine(options: ServeOptions) -> int:
         store = stack.enter_context(Store(data_dir.database))
         # Bound before anything costly: a taken port is the commonest reason not to start.
         sock = stack.enter_context(bind(options.host, options.port))
-        host = await stack.enter_async_context(SandboxHost(data_dir.path, store.kept()))
-        limits = Limits(disk_bytes=options.disk_bytes)
-        registry = Registry(host, store, limits, options.max_sandboxes, options.spares)
+        host = await stack.enter_async_context(_host(options, store))
+        limits = Limits(disk_bytes=options.disk_bytes, own_disk=options.own_disks)
+        guard = DiskGuard(host, limits, options.disk_reserve)
+        registry = Registry(host, store, limits, options.max_sandboxes, options.spares, guard)
         await stack.enter_async_context(registry.open())
         building = await stack.enter_async_context(
             open_building(data_dir.path, host, store, registry.templates, options.images, limits)
         )
         address = _address(options, sock.getsockname())
-        app = _assemble(options, registry, store, building)
+        app = _assemble(options, registry, store, building, limits)
         listener = Listener(app, sock)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve)
@@ -115,9 +121,20 @@ async def run_engine(options: ServeOptions) -> int:
     return 0
 
 
-def _assemble(options: ServeOptions, registry: Registry, store: Store, building: Building) -> App:
-    sandboxes = Sandboxes(registry, Idempotency(store), max_timeout=options.max_timeout, domain=options.domain)
-    snapshots = Snapshots(registry, options.max_timeout, sandboxes.describe)
+def _host(options: ServeOptions, store: Store) -> SandboxHost:
+    if options.own_disks and (reason := why_no_disks()):
+        raise EngineUnavailableException(f"sandboxes cannot have disks of their own here: {reason}")
+    if options.own_disks and options.disk_bytes < LEAST_DISK:
+        raise EngineUnavailableException(
+            f"disks of their own must have at least {LEAST_DISK >> 20} MiB: see --disk-mib"
+        )
+    return SandboxHost(options.data_dir, store.kept(), own_disks=options.own_disks)
+
+
+def _assemble(options: ServeOptions, registry: Registry, store: Store, building: Building, limits: Limits) -> App:
+    handover = Handover(registry, Idempotency(store))
+    sandboxes = Sandboxes(registry, handover, max_timeout=options.max_timeout, domain=options.domain)
+    snapshots = Snapshots(registry, handover, options.max_timeout, sandboxes.describe)
     templates, builds = registry.templates, building.builds
     built = BuildArea(templates, builds, building.logs, building.contexts)
     areas = (
@@ -126,7 +143,7 @@ def _assemble(options: ServeOptions, registry: Registry, store: Store, building:
         VolumeArea(registry.volumes, options.domain),
         Metrics(registry),
         Logs(registry),
-        TemplateArea(templates, builds),
+        TemplateArea(templates, builds, limits),
         built,
         TagArea(templates),
     )

@@ -73,6 +73,9 @@ class Telemetry:
         born, ended = registry.counts
         yield from _metric("sandboxes_created_total", "counter", "Sandboxes that were created.", {(): born})
         yield from _metric("sandboxes_ended_total", "counter", "Sandboxes that have ended.", {(): ended})
+        guard = registry.guard
+        yield from _metric("disk_free_bytes", "gauge", "What sandboxes may still take.", {(): max(0, guard.free.bytes)})
+        yield from _metric("disk_stops_total", "counter", "Sandboxes that held too much.", {(): guard.stops})
         yield from _metric("requests_total", "counter", "Requests that are over.", self._answered)
         yield from _metric("requests_active", "gauge", "Requests and streams that are being served.", self._active)
         yield from _metric("websockets_active", "gauge", "WebSockets to ports of sandboxes.", {(): self.websockets})

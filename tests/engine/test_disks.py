@@ -21,7 +21,10 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
     place: Path = tmp_path_factory.mktemp("limited") / "data"
-    with running_engine(place, "--api-key", KEY, "--disk-mib", "64") as engine, Wire(engine.url, KEY) as wire:
+    with (
+        running_engine(place, "--api-key", KEY, "--disk-mib", "64", "--own-disks") as engine,
+        Wire(engine.url, KEY) as wire,
+    ):
         yield wire
 
 

@@ -186,7 +186,7 @@ def test_a_history_is_bounded() -> None:
 @pytest.mark.skipif(bool(NO_DISKS), reason=NO_DISKS)
 def test_a_disk_of_its_own(tmp_path: Path) -> None:
     with (
-        running_engine(tmp_path / "data", "--api-key", "k", "--disk-mib", "64") as engine,
+        running_engine(tmp_path / "data", "--api-key", "k", "--disk-mib", "64", "--own-disks") as engine,
         Wire(engine.url, "k") as wire,
     ):
         with wire.box() as box:

@@ -14,6 +14,7 @@ import pytest
 
 from grotte.engine.host import Limits, SandboxHost
 from grotte.engine.lifecycle import spares
+from grotte.engine.lifecycle.diskguard import DiskGuard
 from grotte.engine.lifecycle.network import Network
 from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.sandbox import Order, Sandbox
@@ -83,7 +84,8 @@ async def engine(data_dir: Path, count: int = COUNT, max_sandboxes: int = 100) -
     data_dir.mkdir()
     with Store(data_dir / "state.sqlite") as store:
         async with SandboxHost(data_dir) as host:
-            async with Registry(host, store, Limits(), max_sandboxes, count).open() as registry:
+            guard = DiskGuard(host, Limits())
+            async with Registry(host, store, Limits(), max_sandboxes, count, guard).open() as registry:
                 yield Parts(host, registry)
 
 

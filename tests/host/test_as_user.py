@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import small_disk
 from tests.support.peer import VARIABLE, running_peer
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="the tests run as an ordinary user already")
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="the tests run as an or
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS = 480
 # Systems with a device manager let every user open it; here that is so in a mount namespace of the tests' own.
+# A small disk of theirs can only be memory.
+SMALL_DISK = "mount -t tmpfs -o size=192m,nr_inodes=16k,mode=1777 small /media"
 OPEN_TUN = "mount -t tmpfs -o mode=755 tun /dev/net && mknod -m 666 /dev/net/tun c 10 200"
 NOT_COPIED = shutil.ignore_patterns("site-packages", "test", "tests", "__pycache__", "*.a", "config-*", "ensurepip")
 
@@ -77,12 +80,21 @@ def test_everything_as_an_ordinary_user(
     home = Path(ordinary_user.pw_dir)
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--basetemp={home}/tmp", "tests/host"]
     become = ["setpriv", f"--reuid={ordinary_user.pw_uid}", f"--regid={ordinary_user.pw_gid}", "--clear-groups"]
-    apart = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{OPEN_TUN} && exec "$@"', "sh"]
+    apart = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        f'{OPEN_TUN} && {SMALL_DISK} && exec "$@"',
+        "sh",
+    ]
     with running_peer() as peer:
         result = subprocess.run(
             [*apart, *become, *python, *arguments],
             cwd=home / "project",
-            env=environment | {VARIABLE: f"{peer.cable} {peer.net}"},
+            env=environment | {VARIABLE: f"{peer.cable} {peer.net}", small_disk.VARIABLE: "/media"},
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 
 def small(name: str, *layers: Path, kept: bool = False) -> SandboxSpec:
-    return SandboxSpec(name, layers=layers, limits=Limits(disk_bytes=64 * MIB), on_kept_files=kept)
+    return SandboxSpec(name, layers=layers, limits=Limits(disk_bytes=64 * MIB, own_disk=True), on_kept_files=kept)
 
 
 def loops(host: SandboxHost) -> list[str]:

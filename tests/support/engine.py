@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grotte import ApiParams
+from tests.support.programs import killed_after
 
 START_TIMEOUT = 60
 STOP_TIMEOUT = 30
@@ -60,7 +61,8 @@ def running_engine(data_dir: Path, *arguments: str, become: Sequence[str] = ()) 
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment()
         )
     try:
-        exports = read_exports(process, log)
+        with killed_after(START_TIMEOUT, process):
+            exports = read_exports(process, log)
         yield Engine(exports["GROTTE_API_URL"], exports["GROTTE_API_KEY"], process, data_dir)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

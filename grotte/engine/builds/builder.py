@@ -19,13 +19,12 @@ from grotte.engine.builds.request import BuildRequest
 from grotte.engine.builds.steps import Copy, Env, Run, Step, User, Workdir, expand
 from grotte.engine.builds.workshop import Stage, StepFailed, Work, Workshop
 from grotte.engine.faults import ControlFault
-from grotte.engine.host import Guest, HostError
+from grotte.engine.host import PATH, Guest, HostError
 from grotte.engine.images.puller import Image, Puller
 from grotte.engine.images.reference import ImageError
 from grotte.engine.lifecycle.setup import Setup
 from grotte.engine.lifecycle.starting import start, start_of
 from grotte.engine.lifecycle.templates import Templates
-from grotte.engine.processes.identity import PATH
 from grotte.engine.processes.table import ProcessTable
 
 BASE, FINALIZE = "base", "finalize"

@@ -14,7 +14,6 @@ from grotte.engine.host import Egress, Guest, GuestError, HostError, Limits, San
 from grotte.engine.lifecycle.setup import Setup
 from grotte.engine.lifecycle.templates import MAX_LAYERS
 from grotte.engine.processes import running
-from grotte.engine.processes.identity import identity
 
 #: How long removing what a step left may take, in seconds.
 CLEAN_UP = 60.0
@@ -73,7 +72,7 @@ class Workshop:
         async with self.sandbox(stage) as guest:
             await work(guest)
             await self._host.put_away(guest.sandbox_id)
-            if self._limits.disk_bytes:  # its files lie on a disk of its own, which goes with it
+            if self._limits.own_disk:  # its files lie on a disk of its own, which goes with it
                 await self._host.copy_layer(guest.sandbox_id, layer)
             else:
                 self._host.adopt_layer(guest.sandbox_id, layer)
@@ -96,6 +95,7 @@ class Workshop:
             egress=None if self._host.no_internet else Egress(),
         )
         try:
+            self._host.room.check()
             guest = await self._host.launch(spec)
             try:
                 yield guest
@@ -120,8 +120,10 @@ class Workshop:
             GuestError: it could not be run.
         """
         entry = await guest.user(user or setup.user)
-        envs = identity(entry) | setup.envs | ({} if entry.uid == 0 else _ELEVATED)
-        request = SpawnRequest("/bin/bash", ("-l", "-c", command), envs, setup.workdir or None, entry.name)
+        envs = setup.envs | ({} if entry.uid == 0 else _ELEVATED)
+        request = SpawnRequest(
+            "/bin/bash", ("-l", "-c", command), envs, setup.workdir or None, entry.name, identify=True
+        )
         await _succeed(guest, request, on_line)
 
     async def tool(self, guest: Guest, module: str, *arguments: str, stdin: int | None = None) -> None:
@@ -143,6 +145,8 @@ async def _succeed(guest: Guest, request: SpawnRequest, on_line: running.OnLine)
     status = await running.run(guest, request, on_line)
     if status.code is None and status.signal is None:
         raise StepFailed("the sandbox of the step died, perhaps for want of memory")
+    if guest.quota.full:
+        raise StepFailed(guest.quota.full)
     if status.code != 0:
         raise StepFailed(f"the command ended with {_shown(status.code, status.signal)}")
 

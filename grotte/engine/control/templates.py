@@ -27,9 +27,11 @@ class TemplateArea:
     Args:
         templates: What there is.
         builds: What is under way.
+        limits: What sandboxes may use, unless their template says otherwise.
     """
 
-    def __init__(self, templates: Templates, builds: Builds) -> None:
+    def __init__(self, templates: Templates, builds: Builds, limits: Limits) -> None:
+        self._limits = limits
         self._templates = templates
         self._catalogue = templates.catalogue
         self._builds = builds
@@ -62,19 +64,19 @@ class TemplateArea:
         await request.reply_json(200, [self._shown(row) for row in rows[:limit]], more)
 
     async def list_defaults(self, request: Request, owner: str) -> None:
-        await request.reply_json(200, [_base()])
+        await request.reply_json(200, [_base(self._limits)])
 
     async def get(self, request: Request, owner: str, reference: str) -> None:
         parsed = parse_template(unquote(reference))
         row = self._catalogue.template(parsed, owner)
         if row is None and is_base(parsed):
-            await request.reply_json(200, _base() | {"builds": []})
+            await request.reply_json(200, _base(self._limits) | {"builds": []})
             return
         row = row or self._catalogue.public_template(parsed)
         if row is None:
             raise ControlFault(404, f"template '{unquote(reference)[:200]}' not found")
         builds = self._catalogue.builds(row.id)[: read_limit(request.query.get("limit"))]
-        await request.reply_json(200, self._shown(row) | {"builds": [_build(build) for build in builds]})
+        await request.reply_json(200, self._shown(row) | {"builds": [_build(build, self._limits) for build in builds]})
 
     async def delete(self, request: Request, owner: str, reference: str) -> None:
         """Delete a template, with whatever is being built of it, or a snapshot."""
@@ -108,7 +110,7 @@ class TemplateArea:
     def _shown(self, row: TemplateRow) -> Json:
         builds = self._catalogue.builds(row.id)
         latest = builds[0]
-        return _named(row.id, row.name) | _sizes(latest) | {
+        return _named(row.id, row.name) | _sizes(latest, self._limits) | {
             "buildID": latest.id,
             "public": row.public,
             "createdAt": rfc3339(row.made_at),
@@ -138,33 +140,41 @@ def _named(template_id: str, name: str) -> Json:
     return {"templateID": template_id, "names": [name], "aliases": [name]}
 
 
-def _sizes(build: BuildRow) -> Json:
-    limits = build.setup.limits(Limits())
-    return {"cpuCount": int(limits.cpus), "memoryMB": limits.memory_bytes // MIB, "diskSizeMB": 0}
+def _sizes(build: BuildRow, default: Limits) -> Json:
+    return _shown_limits(build.setup.limits(default))
 
 
-def _build(build: BuildRow) -> Json:
-    ended = {"finishedAt": rfc3339(build.ended_at)} if build.ended_at else {}
-    times = {"createdAt": rfc3339(build.made_at), "updatedAt": rfc3339(build.changed_at)} | ended
-    return {"buildID": build.id, "status": build.status, "envdVersion": ENVD_VERSION} | times | _sizes(build)
-
-
-def _base() -> Json:
-    """What the engine has without building it."""
-    limits, never = Limits(), rfc3339(0)
-    return _named(BASE.template_id, BASE.alias) | {
-        "buildID": "00000000-0000-0000-0000-000000000000",
+def _shown_limits(limits: Limits) -> Json:
+    return {
         "cpuCount": int(limits.cpus),
         "memoryMB": limits.memory_bytes // MIB,
-        "diskSizeMB": 0,
-        "public": True,
-        "createdAt": never,
-        "updatedAt": never,
-        "createdBy": None,
-        "lastSpawnedAt": None,
-        "spawnCount": 0,
-        "buildCount": 0,
-        "envdVersion": ENVD_VERSION,
-        "buildStatus": "ready",
-        "isDefault": True,
+        "diskSizeMB": limits.disk_bytes // MIB,
     }
+
+
+def _build(build: BuildRow, default: Limits) -> Json:
+    ended = {"finishedAt": rfc3339(build.ended_at)} if build.ended_at else {}
+    times = {"createdAt": rfc3339(build.made_at), "updatedAt": rfc3339(build.changed_at)} | ended
+    return {"buildID": build.id, "status": build.status, "envdVersion": ENVD_VERSION} | times | _sizes(build, default)
+
+
+def _base(limits: Limits) -> Json:
+    """What the engine has without building it."""
+    never = rfc3339(0)
+    return (
+        _named(BASE.template_id, BASE.alias)
+        | _shown_limits(limits)
+        | {
+            "buildID": "00000000-0000-0000-0000-000000000000",
+            "public": True,
+            "createdAt": never,
+            "updatedAt": never,
+            "createdBy": None,
+            "lastSpawnedAt": None,
+            "spawnCount": 0,
+            "buildCount": 0,
+            "envdVersion": ENVD_VERSION,
+            "buildStatus": "ready",
+            "isDefault": True,
+        }
+    )

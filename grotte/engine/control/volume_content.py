@@ -137,7 +137,7 @@ async def _read(request: Request, keeper: VolumeKeeper, volume: str, path: str) 
 async def _write(request: Request, keeper: VolumeKeeper, volume: str, path: str) -> None:
     uid, gid, mode, force = _ownership(request.query, FILE_MODE)
     upload = await keeper.open_write(volume, path, uid, gid, mode, force=force)
-    writer = Writer(upload.fd)
+    writer = Writer(upload.fd, keeper.take)
     try:
         async for chunk in request.chunks():
             await writer.add(chunk)

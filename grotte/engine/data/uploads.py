@@ -61,7 +61,7 @@ class Upload:
             raise Fault(400, fault.message) from None
         slot = await self._guest.open_write(path, self._user, self._metadata)
         twice = any(other.path == slot.path for other, _ in self._open)
-        writer = Writer(slot.fd)
+        writer = Writer(slot.fd, self._guest.quota.take)
         self._open.append((slot, writer))
         if twice:
             raise Fault(400, f"you cannot upload multiple files to the same path '{slot.path}'")
@@ -86,10 +86,16 @@ class Upload:
 
 
 class Writer:
-    """Collects a file's bytes and writes them in large pieces, in a thread."""
+    """Collects a file's bytes and writes them in large pieces, in a thread.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        fd: The file.
+        take: Called before so many bytes are written; raises what keeps them from being.
+    """
+
+    def __init__(self, fd: int, take: Callable[[int], None]) -> None:
         self._fd: int | None = fd
+        self._take = take
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -119,6 +125,7 @@ class Writer:
         size, self._size = self._size, 0
         if self._fd is None or not size:
             return
+        self._take(size)
         try:
             if size >= PIECE:
                 await to_thread.run_sync(_write_all, self._fd, pieces)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .diagnose import diagnose, explain
+from .diagnose import diagnose, explain, why_no_disks
 from .guest import Guest, SpawnedProcess
 from .host import SandboxHost
 from .spec import (
@@ -21,11 +21,13 @@ from .spec import (
     UploadSlot,
     UserEntry,
 )
+from .standalone.accounts import PATH
 from .usage import Usage
 from .volumes import VolumeEntry, VolumeKeeper, VolumeUpload
 from .watch import Watch, WatchEvent
 
 __all__ = [
+    "PATH",
     "Check",
     "Egress",
     "Entry",
@@ -51,4 +53,5 @@ __all__ = [
     "WatchEvent",
     "diagnose",
     "explain",
+    "why_no_disks",
 ]

@@ -138,11 +138,19 @@ def _limits() -> list[Check]:
     return [*limits, metrics]
 
 
+def why_no_disks() -> str:
+    """Return what keeps sandboxes from having disks of their own on this machine, or nothing."""
+    return disks.why_not(os.getuid() == 0)
+
+
 def _disks() -> Check:
-    if reason := disks.why_not(os.getuid() == 0):
-        detail = f"what sandboxes write is not limited: {reason}"
-        return Check("limit: disk", "degraded", detail, "run as root, with e2fsprogs and the kernel's module loop")
-    return Check("limit: disk", "ok", "a disk for each sandbox, with serve --disk-mib; not limited otherwise")
+    measured = "measured; a sandbox beyond its limit is stopped"
+    if reason := why_no_disks():
+        detail = f"{measured} (no disks of their own: {reason})"
+        return Check(
+            "limit: disk", "ok", detail, "for a limit by the kernel, run as root, with e2fsprogs and loop devices"
+        )
+    return Check("limit: disk", "ok", f"{measured}; with serve --own-disks, by a file system for each")
 
 
 def _title(controller: str) -> str:

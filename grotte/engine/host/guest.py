@@ -17,6 +17,7 @@ from .frames import GuestMessage, close_all
 from .guest_network import GuestNetwork
 from .link import GuestLink
 from .opened import require_readable, require_writable
+from .quota import Quota, Room
 from .spec import Entry, ExitStatus, GuestError, OpenedFile, SpawnRequest, TerminalSize, UploadSlot, UserEntry
 from .usage import Usage
 from .watch import TakenEvents, Watch
@@ -27,6 +28,7 @@ MAX_EARLY = 4096
 
 class _Spawned(msgspec.Struct):
     pid: int
+    user: str
 
 
 class _Usage(msgspec.Struct):
@@ -53,12 +55,14 @@ class SpawnedProcess:
 
     Attributes:
         pid: As seen inside.
+        user: The name of the user whose it is.
         stdin: Where to write, or None if it reads ``/dev/null``.
         stdout: Where to read; all that a terminal shows, if it has one.
         stderr: Where to read; None if it has a terminal.
     """
 
     pid: int
+    user: str
     stdin: int | None
     stdout: int
     stderr: int | None
@@ -76,6 +80,7 @@ class Guest:
         sandbox_id: Which one.
         closed: Set when the sandbox has died, for whatever reason.
         network: What it may reach.
+        quota: What of the disk it may have.
     """
 
     def __init__(
@@ -85,10 +90,12 @@ class Guest:
         bury: Callable[[], Awaitable[None]],
         network: GuestNetwork,
         volumes: int = 0,
+        room: Room | None = None,
     ) -> None:
         self.sandbox_id = sandbox_id
         self._volumes = volumes  # the type of their file system
         self.network = network
+        self.quota = Quota(room or Room())
         self.closed = anyio.Event()
         self.ready = anyio.Event()
         self._bury = bury
@@ -104,6 +111,7 @@ class Guest:
         Raises:
             GuestError: It could not be started.
         """
+        await self.quota.admit()
         on_terminal = request.terminal is not None
         pipes = [_pipe_from_engine()] if request.stdin or on_terminal else []
         outputs = 1 if on_terminal else 2
@@ -111,7 +119,7 @@ class Guest:
             pipes += [_pipe_to_engine() for _ in range(outputs)]
             theirs = [end for _, end in pipes]
             try:
-                pid = await self._spawn(request, theirs)
+                answer = await self._spawn(request, theirs)
             finally:
                 close_all(theirs)
         except BaseException:
@@ -119,21 +127,23 @@ class Guest:
             raise
         ours = [end for end, _ in pipes]
         stdin = ours.pop(0) if len(ours) > outputs else None
-        return SpawnedProcess(pid, stdin, ours[0], None if on_terminal else ours[1], self._watch(pid))
+        stderr = None if on_terminal else ours[1]
+        return SpawnedProcess(answer.pid, answer.user, stdin, ours[0], stderr, self._watch(answer.pid))
 
-    async def _spawn(self, request: SpawnRequest, fds: list[int]) -> int:
+    async def _spawn(self, request: SpawnRequest, fds: list[int]) -> _Spawned:
         arguments: dict[str, object] = {
             "command": [request.cmd, *request.args],
             "envs": request.envs,
             "cwd": request.cwd,
             "user": request.user,
             "pty": request.terminal,
+            "identify": request.identify,
         }
         self._spawning += 1
         try:
             answer, extra = await self._link.request("spawn", arguments, fds, self._abandoned_process)
             close_all(extra)
-            return _decode(answer, _Spawned).pid
+            return _decode(answer, _Spawned)
         finally:
             self._spawning -= 1
 
@@ -172,6 +182,10 @@ class Guest:
         """Kill a spawned process with all its descendants."""
         await self._ask("kill_tree", pid=pid)
 
+    async def kill_all(self) -> None:
+        """Kill all processes inside; the sandbox itself lives on."""
+        await self._ask("kill_all")
+
     async def stop_all(self) -> None:
         """Stop all processes by signals, for machines that cannot freeze them; see `go_on`.
 
@@ -202,10 +216,12 @@ class Guest:
 
     async def make_dir(self, path: str, user: str) -> Entry:
         """Make a directory with its missing parents."""
+        await self.quota.admit_upload()
         return _decode((await self._ask("make_dir", path=path, user=user))[0], Entry)
 
     async def move(self, source: str, destination: str, user: str) -> Entry:
         """Rename a file or directory."""
+        await self.quota.admit()
         return _decode((await self._ask("move", source=source, destination=destination, user=user))[0], Entry)
 
     async def remove(self, path: str, user: str) -> None:
@@ -231,6 +247,7 @@ class Guest:
             user: Whose file it will be.
             metadata: What replaces the target's metadata.
         """
+        await self.quota.admit_upload()
         arguments: dict[str, object] = {"path": path, "user": user, "metadata": dict(metadata or {})}
         answer, fds = await self._link.request("open_write", arguments, (), self._abandoned_upload)
         try:

@@ -20,10 +20,12 @@ from grotte.errors import EngineUnavailableException
 from . import cgroups, freezer, runtime, seccomp, usage
 from .cgroups import Cgroups
 from .egress import find_resolvers, resolv_conf, wanted_network
+from .gauge import Gauge
 from .guest import Guest
 from .guest_network import GuestNetwork
 from .idmaps import find_subids
 from .launcher_client import LauncherClient, LaunchRequest, find_bwrap
+from .quota import Room
 from .spec import Egress, GuestError, HostError, SandboxSpec
 from .standalone import disks
 from .standalone.namespaces import ROOT_BASE
@@ -45,9 +47,12 @@ class SandboxHost:
         data_dir: Where sandboxes and templates live; one engine uses it at a time. ``host`` below it belongs to
             this class.
         keep: Names of sandboxes and layers of an earlier engine whose files stay; those of all others are removed.
+        own_disks: Sandboxes have disks of their own, so that nothing inside can take more at once than it may.
 
     Attributes:
         data_dir: The same, absolute.
+        room: Whether the disk takes more.
+        gauge: Tells how much of it sandboxes hold.
         volumes: What can be done with volumes and the files in them.
 
     Example::
@@ -59,8 +64,9 @@ class SandboxHost:
             await guest.kill()
     """
 
-    def __init__(self, data_dir: Path, keep: Sequence[str] = ()) -> None:
+    def __init__(self, data_dir: Path, keep: Sequence[str] = (), *, own_disks: bool = False) -> None:
         self._keep = keep
+        self._own_disks = own_disks
         self.data_dir = data_dir.absolute()
         self._home = self.data_dir / "host"
         self._guests: dict[str, Guest] = {}
@@ -68,7 +74,9 @@ class SandboxHost:
         self._cgroups = Cgroups()
         self._networks: dict[str, GuestNetwork] = {}
         self._launcher = LauncherClient(self._exited, self._network_told, self._lost)
-        self.volumes = VolumeKeeper(self._launcher.serve_volumes, self._home / "volumes")
+        self.room = Room()
+        self.gauge = Gauge(self._launcher.serve_gauge)
+        self.volumes = VolumeKeeper(self._launcher.serve_volumes, self._home / "volumes", self.room)
         self._lock: int | None = None
         self._command: list[str] = []
 
@@ -124,7 +132,7 @@ class SandboxHost:
             left = await cgroups.remove_old(self._home / "cgroups")
             place = f"{RUNTIME_INSIDE}/runtime"
             copy, command = await anyio.to_thread.run_sync(runtime.build, self._home / "runtime", place)
-            seccomp.write(str(self._home / "seccomp.bpf"), seccomp.build())
+            seccomp.write(str(self._home / "seccomp.bpf"), seccomp.build(allocate=self._own_disks))
         except (OSError, HostError) as error:
             raise EngineUnavailableException(f"the data directory {self.data_dir} cannot be used: {error}") from error
         except KeyError as error:
@@ -171,6 +179,7 @@ class SandboxHost:
                 for sandbox_id in list(self._groups):
                     group.start_soon(self._bury_quietly, sandbox_id)
         self.volumes.close()
+        self.gauge.close()
         await self._launcher.close()
         self._cgroups.close()
         if self._lock is not None:
@@ -201,6 +210,7 @@ class SandboxHost:
                 theirs.close()
                 os.close(error_write)
             guest = self._guests[spec.sandbox_id] = self._meet(spec.sandbox_id, ours, network)
+            guest.quota.had_files = spec.on_kept_files
             async with self._buried_on_failure(spec):
                 await _ready(guest, error_read)
                 await network.settle()
@@ -248,7 +258,7 @@ class SandboxHost:
             cgroups=groups,
             max_pids=0 if "pids" in limited else spec.limits.pids + cgroups.OWN_PIDS,
             max_data=0 if "memory" in limited else spec.limits.memory_bytes,
-            disk_bytes=spec.limits.disk_bytes,
+            disk_bytes=spec.limits.disk_bytes if spec.limits.own_disk else 0,
             shm_bytes=max(spec.limits.memory_bytes // 2, 16 << 20),
             resolv_conf=resolv_conf(resolvers),
             network=wanted_network(egress, resolvers),
@@ -262,7 +272,7 @@ class SandboxHost:
             raise
 
     def _meet(self, sandbox_id: str, sock: socket.socket, network: GuestNetwork) -> Guest:
-        return Guest(sandbox_id, sock, lambda: self._bury(sandbox_id), network, self.volumes.file_system)
+        return Guest(sandbox_id, sock, lambda: self._bury(sandbox_id), network, self.volumes.file_system, self.room)
 
     @contextlib.asynccontextmanager
     async def _buried_on_failure(self, spec: SandboxSpec) -> AsyncIterator[None]:
@@ -322,13 +332,19 @@ class SandboxHost:
         """
         return usage.of_groups(self._groups.get(guest.sandbox_id, [])) or await guest.usage()
 
-    def disk(self, sandbox_id: str) -> tuple[int, int]:
-        """Bytes that are used of the disk on which a sandbox keeps its files, and bytes in all."""
-        found = os.statvfs(self.data_dir)
-        if (self._home / "sandboxes" / sandbox_id / disks.IMAGE).exists():
-            with contextlib.suppress(OSError):  # it has just been put away
-                # mounted where the launcher sees it, and nobody else
-                found = os.statvfs(f"/proc/{self.launcher_pid}/root{disks.place_of(sandbox_id)}/disk")
+    def cpu_seconds(self, sandbox_id: str) -> float | None:
+        """Processor time that a sandbox has used, where that is counted: without any, nothing happens in it."""
+        return usage.cpu_of_groups(self._groups.get(sandbox_id, []))
+
+    def own_disk(self, sandbox_id: str) -> tuple[int, int] | None:
+        """Bytes that are used of a sandbox's own disk, and bytes in all; None if it has none."""
+        if not (self._home / "sandboxes" / sandbox_id / disks.IMAGE).exists():
+            return None
+        try:
+            # mounted where the launcher sees it, and nobody else
+            found = os.statvfs(f"/proc/{self.launcher_pid}/root{disks.place_of(sandbox_id)}/disk")
+        except OSError:  # it has just been put away
+            return None
         return (found.f_blocks - found.f_bfree) * found.f_frsize, found.f_blocks * found.f_frsize
 
     async def put_away(self, sandbox_id: str) -> None:

@@ -190,6 +190,10 @@ class LauncherClient:
         """Ask for a process that serves the content of volumes on a link."""
         await self._send({"op": "volumes"}, _rights(link))
 
+    async def serve_gauge(self, link: int) -> None:
+        """Ask for a process that measures sandboxes for those on a link."""
+        await self._send({"op": "gauge"}, _rights(link))
+
     async def _layer_done(self, message: dict[str, object], rights: Sequence[Right] = ()) -> bool:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._layers[str(message["id"])] = future

@@ -23,6 +23,7 @@ X32_BIT = 0x40000000
 NEW_NAMESPACES = 0x7E020080  # CLONE_NEW* for mount, cgroup, uts, ipc, user, pid, net and time
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+MOVING = 0x2A  # FALLOC_FL_PUNCH_HOLE, _COLLAPSE_RANGE and _INSERT_RANGE, which take nothing
 NETLINK_ROUTE = 0
 
 # name: (x86_64, aarch64); None where the architecture has no such call.
@@ -64,11 +65,12 @@ class Machine:
     ioctl: int
     socket: int
     socketpair: int
+    fallocate: int
 
 
 MACHINES = {
-    "x86_64": Machine(0, 0xC000003E, clone=56, ioctl=16, socket=41, socketpair=53),
-    "aarch64": Machine(1, 0xC00000B7, clone=220, ioctl=29, socket=198, socketpair=199),
+    "x86_64": Machine(0, 0xC000003E, clone=56, ioctl=16, socket=41, socketpair=53, fallocate=285),
+    "aarch64": Machine(1, 0xC00000B7, clone=220, ioctl=29, socket=198, socketpair=199, fallocate=47),
 }
 
 
@@ -113,8 +115,13 @@ class Assembler:
         )
 
 
-def build(machine: str = "") -> bytes:
+def build(machine: str = "", *, allocate: bool = False) -> bytes:
     """Return the filter for this machine, or for the one named.
+
+    Args:
+        machine: As ``uname -m`` says it.
+        allocate: Whether files may take space that nobody writes to. A whole disk is gone that way in a moment, sooner
+            than anything can be measured; programs have other ways, since not all file systems do it.
 
     Raises:
         KeyError: The architecture is not known.
@@ -130,7 +137,7 @@ def build(machine: str = "") -> bytes:
             number = row[numbers.column]
             if number is not None:
                 program.jump(JUMP_EQUAL, number, then=place)
-    for number, place in _inspected(numbers):
+    for number, place in _inspected(numbers, allocate=allocate):
         program.jump(JUMP_EQUAL, number, then=place)
     program.answer(ALLOW)
     _check_arguments(program)
@@ -138,12 +145,14 @@ def build(machine: str = "") -> bytes:
     program.answer(ERRNO | errno.EPERM, "eperm")
     program.answer(ERRNO | errno.ENOSYS, "enosys")
     program.answer(ERRNO | errno.EAFNOSUPPORT, "family")
+    program.answer(ERRNO | errno.EOPNOTSUPP, "unsupported")
     program.answer(KILL, "kill")
     return program.assemble()
 
 
-def _inspected(numbers: Machine) -> list[tuple[int, str]]:
+def _inspected(numbers: Machine, *, allocate: bool) -> list[tuple[int, str]]:
     return [
+        (numbers.fallocate, "allow" if allocate else "fallocate"),
         (numbers.clone, "clone"),
         (numbers.ioctl, "ioctl"),
         (numbers.socket, "socket"),
@@ -173,6 +182,10 @@ def _check_arguments(program: Assembler) -> None:
     program.place("socketpair")
     _argument(program, 0)
     program.jump(JUMP_EQUAL, AF_UNIX, then="allow", otherwise="family")
+
+    program.place("fallocate")
+    _argument(program, 1)
+    program.jump(JUMP_SET, MOVING, then="allow", otherwise="unsupported")
 
 
 def _argument(program: Assembler, index: int) -> None:

@@ -11,6 +11,8 @@ import msgspec
 from grotte.errors import GrotteException
 
 MIB = 1 << 20
+#: How many bytes of a disk there are for each file on it, as most file systems are made; and the least for any.
+BYTES_PER_FILE, MIN_FILES = 16384, 4096
 
 
 class HostError(GrotteException):
@@ -40,12 +42,19 @@ class Limits:
         cpus: Processors, 0.5 for half of one.
         pids: Processes and threads.
         disk_bytes: What it may write, with all that it has written; 0 for as much as the host's disk takes.
+        own_disk: Whether it gets a file system of that size; otherwise it is measured, and stopped beyond it.
     """
 
     memory_bytes: int = 1024 * MIB
     cpus: float = 2.0
     pids: int = 1024
-    disk_bytes: int = 0
+    disk_bytes: int = 10240 * MIB
+    own_disk: bool = False
+
+    @property
+    def disk_files(self) -> int:
+        """How many files, directories and links it may have: as many as a file system of that size would hold."""
+        return max(self.disk_bytes // BYTES_PER_FILE, MIN_FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,7 @@ class SpawnRequest:
         user: Whose process it is.
         stdin: Whether it has a pipe as standard input, rather than ``/dev/null``.
         terminal: Its terminal's size, if it runs in a session of its own on one, which is then its stdin, too.
+        identify: Whether it gets the usual ``PATH``, and ``HOME``, ``USER`` and ``LOGNAME``, where ``envs`` has none.
     """
 
     cmd: str
@@ -124,6 +134,7 @@ class SpawnRequest:
     user: str = "user"
     stdin: bool = False
     terminal: TerminalSize | None = None
+    identify: bool = False
 
 
 class ExitStatus(NamedTuple):

@@ -32,6 +32,11 @@ def of_groups(groups: Iterable[str]) -> Usage | None:
     return None if cpu is None or memory is None else Usage(cpu, *memory)
 
 
+def cpu_of_groups(groups: Iterable[str]) -> float | None:
+    """Processor time in seconds alone; None where nothing counts it."""
+    return next((cpu for cpu in map(_cpu, map(Path, groups)) if cpu is not None), None)
+
+
 def _cpu(group: Path) -> float | None:
     if (nanoseconds := _number(group / "cpuacct.usage")) is not None:
         return nanoseconds / 1e9

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import anyio
 import msgspec
 
-from .frames import GuestMessage, close_all
-from .link import GuestLink
+from .frames import close_all
 from .opened import file_system
-from .spec import GuestError, OpenedFile
+from .quota import Room
+from .served import Served
+from .spec import OpenedFile
 
 T = TypeVar("T")
 
@@ -62,13 +61,13 @@ class VolumeKeeper:
     Args:
         start: Makes the launcher serve the other end of a link.
         home: Where the volumes are.
+        room: Whether the disk takes more.
     """
 
-    def __init__(self, start: Callable[[int], Awaitable[None]], home: Path) -> None:
-        self._start = start
+    def __init__(self, start: Callable[[int], Awaitable[None]], home: Path, room: Room) -> None:
+        self._room = room
         self._home = home
-        self._starting = anyio.Lock()
-        self._link: GuestLink | None = None
+        self._served = Served(start)
 
     @property
     def unused(self) -> bool:
@@ -135,15 +134,22 @@ class VolumeKeeper:
         """Put a file in its place."""
         return await self._one(VolumeEntry, "commit", token=upload.token)
 
+    def take(self, size: int) -> None:
+        """Let so many bytes be written.
+
+        Raises:
+            GuestError: ``resource_exhausted``, the disk is full.
+        """
+        del size  # a volume may be as large as the disk lets it
+        self._room.check()
+
     def forget(self, upload: VolumeUpload) -> None:
         """Drop a file that does not get its place."""
-        if self._link is not None:
-            self._link.post("abort", {"token": upload.token})
+        self._served.post("abort", {"token": upload.token})
 
     def close(self) -> None:
         """Hang up."""
-        if self._link is not None:
-            self._link.close("the engine ended")
+        self._served.close()
 
     async def _one(self, kind: type[T], op: str, **arguments: object) -> T:
         return msgspec.json.decode(await self._ask(op, **arguments), type=kind)
@@ -154,31 +160,7 @@ class VolumeKeeper:
         return answer
 
     async def _request(self, op: str, arguments: dict[str, object]) -> tuple[msgspec.Raw, list[int]]:
-        link = self._link or await self._connect()
-        return await link.request(op, arguments, (), self._abandoned if op == "open_write" else None)
+        return await self._served.request(op, arguments, self._abandoned if op == "open_write" else None)
 
     def _abandoned(self, answer: msgspec.Raw) -> None:
-        if self._link is not None:
-            self._link.post("abort", {"token": msgspec.json.decode(answer, type=_Token).token})
-
-    async def _connect(self) -> GuestLink:
-        async with self._starting:
-            if self._link is not None:
-                return self._link
-            ours, theirs = socket.socketpair()
-            try:
-                await self._start(theirs.fileno())
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                theirs.close()
-            self._link = GuestLink(ours, _ignore, self._lost)
-            return self._link
-
-    def _lost(self, reason: str) -> None:
-        self._link = None
-
-
-def _ignore(message: GuestMessage) -> None:
-    raise GuestError("internal", "volumes tell nothing by themselves")
+        self._served.post("abort", {"token": msgspec.json.decode(answer, type=_Token).token})

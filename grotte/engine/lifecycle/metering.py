@@ -14,6 +14,7 @@ import anyio.lowlevel
 from grotte.engine.host import Guest, GuestError, SandboxHost, Usage
 
 if TYPE_CHECKING:
+    from grotte.engine.lifecycle.diskguard import DiskGuard
     from grotte.engine.lifecycle.sandbox import Sandbox
 
 log = logging.getLogger("grotte.engine")
@@ -87,11 +88,13 @@ class Meter:
     """Takes the samples.
 
     Args:
+        guard: Knows what they hold of the disk.
         running: The sandboxes that run.
     """
 
-    def __init__(self, host: SandboxHost, running: Callable[[], list[Sandbox]]) -> None:
+    def __init__(self, host: SandboxHost, guard: DiskGuard, running: Callable[[], list[Sandbox]]) -> None:
         self._host = host
+        self._guard = guard
         self._running = running
 
     async def keep(self) -> None:
@@ -106,17 +109,18 @@ class Meter:
         """What a sandbox uses; if it is paused, what it used last."""
         last = sandbox.history.last
         if last is None or time.time() - last.at > FRESH:
-            await self._sample(sandbox)
+            await self._sample(sandbox, fresh=True)
         return sandbox.history.last
 
-    async def _sample(self, sandbox: Sandbox) -> None:
+    async def _sample(self, sandbox: Sandbox, *, fresh: bool = False) -> None:
         life = sandbox.life
         if life is None or sandbox.paused:
             return
         try:
             with anyio.move_on_after(PATIENCE):
                 usage = await self._host.usage(life.guest)
-                self._write_down(sandbox, life.guest, usage, self._host.disk(sandbox.sandbox_id))
+                disk = await self._guard.used(life.guest, fresh=fresh)
+                self._write_down(sandbox, life.guest, usage, disk)
         except GuestError as error:
             log.debug("event=not_sampled sandbox=%s reason=%s", sandbox.sandbox_id, error)
 

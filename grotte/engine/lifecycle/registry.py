@@ -17,6 +17,7 @@ from grotte.engine.faults import ControlFault
 from grotte.engine.host import Guest, HostError, Limits, SandboxHost, SandboxSpec
 from grotte.engine.journal import Journals
 from grotte.engine.lifecycle.booting import Booting
+from grotte.engine.lifecycle.diskguard import DiskGuard
 from grotte.engine.lifecycle.ids import new_sandbox_id
 from grotte.engine.lifecycle.keys import new_access_token
 from grotte.engine.lifecycle.metering import Meter
@@ -42,7 +43,9 @@ STALE_DEADLINES = 64
 class Registry:
     """All sandboxes; one task ends those whose time is up, one task each waits for a sandbox's own death."""
 
-    def __init__(self, host: SandboxHost, store: Store, limits: Limits, max_sandboxes: int, spares: int = 0) -> None:
+    def __init__(
+        self, host: SandboxHost, store: Store, limits: Limits, max_sandboxes: int, spares: int, guard: DiskGuard
+    ) -> None:
         self._host = host
         self._store = store
         self._limits = limits
@@ -56,7 +59,9 @@ class Registry:
         self._booting = Booting(host)
         self._spares = Spares(self._booting.launch, spares, lambda: self._pending > 0, lambda: self._running() > 0)
         self._pausing = Pausing(host, store, self._lives, self._spec, self._attach_again)
-        self.meter = Meter(host, self._all_running)
+        self.guard = guard
+        guard.paused, guard.told, guard.end = self._is_paused, self._disk_told, self._disk_end
+        self.meter = Meter(host, guard, self._all_running)
         self.journals = Journals()
         self.volumes = Volumes(store.database, host.volumes, self._mounts)
         self.templates = Templates(host, store, self._templates_in_use)
@@ -78,6 +83,7 @@ class Registry:
             self._tasks.start_soon(self._expire)
             self._tasks.start_soon(self._spares.keep)
             self._tasks.start_soon(self.meter.keep)
+            self._tasks.start_soon(self.guard.keep)
             try:
                 yield self
             finally:
@@ -156,8 +162,9 @@ class Registry:
         """Start a sandbox.
 
         Raises:
-            ControlFault: 429, there are too many; 500, the machine could not do it.
+            ControlFault: 429, there are too many; 500, the machine could not do it; 503, the disk is full.
         """
+        self.guard.admit()
         with self._one_more(), self.holding(order.template), self.volumes.holding(order.mounts):
             return await self._launch(order)
 
@@ -325,8 +332,9 @@ class Registry:
             hidden: It is for those who get it from here, and goes with the last sandbox that stands on it.
 
         Raises:
-            ControlFault: 404, the sandbox has ended; 500 and 501, the machine could not, or never can.
+            ControlFault: 404, the sandbox has ended; 500, the machine could not; 503, the disk is full.
         """
+        self.guard.admit()
         async with self._pausing.at_rest(sandbox):
             template = await self.templates.add(sandbox, name, hidden=hidden)
         sandbox.journal.add("info", "snapshot taken", template=template.template_id)
@@ -434,6 +442,18 @@ class Registry:
             log.warning("event=died sandbox=%s", sandbox.sandbox_id)
             sandbox.journal.add("error", "sandbox died: its first process has ended")
             await self.kill(sandbox)
+
+    def _is_paused(self, sandbox_id: str) -> bool:
+        sandbox = self._live.get(sandbox_id)
+        return sandbox is not None and sandbox.paused
+
+    def _disk_told(self, sandbox_id: str, reason: str) -> None:
+        if (sandbox := self._live.get(sandbox_id)) is not None:
+            sandbox.journal.add("error", reason)
+
+    async def _disk_end(self, sandbox_id: str) -> bool:
+        sandbox = self._live.get(sandbox_id)
+        return sandbox is not None and await self.kill(sandbox)
 
     def _forget(self, sandbox: Sandbox) -> bool:
         if self._live.pop(sandbox.sandbox_id, None) is None:

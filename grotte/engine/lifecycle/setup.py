@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from grotte.engine.host import Limits
@@ -34,4 +36,4 @@ class Setup(msgspec.Struct, frozen=True, omit_defaults=True):
     def limits(self, default: Limits) -> Limits:
         """What a sandbox may use."""
         memory = self.memory_mb * MIB if self.memory_mb else default.memory_bytes
-        return Limits(memory, float(self.cpus or default.cpus), default.pids, default.disk_bytes)
+        return replace(default, memory_bytes=memory, cpus=float(self.cpus or default.cpus))

@@ -6,8 +6,10 @@ what was committed survives a kill -9 of the engine.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -16,6 +18,7 @@ import msgspec
 
 from grotte.engine.builds.schema import SCHEMA as _TEMPLATES_SCHEMA
 from grotte.engine.datadir import make_private
+from grotte.engine.host.standalone.syscalls import allocate
 from grotte.engine.lifecycle.network import Network
 from grotte.engine.lifecycle.setup import Setup
 from grotte.engine.lifecycle.volumes import VolumeMount
@@ -24,6 +27,8 @@ from grotte.errors import EngineUnavailableException
 SCHEMA_VERSION = 4
 #: How long an ended sandbox and an idempotency key are remembered, in seconds.
 MEMORY = 86400
+#: How much of the disk the database and its log have ahead of them, in bytes; the log is used again at 4 MiB.
+SPACE_AHEAD = 8 << 20
 #: Ended sandboxes whose tokens are still told from wrong ones.
 REMEMBERED_TOKENS = 1000
 
@@ -111,15 +116,18 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._files: list[int] = []
         self._db: sqlite3.Connection
 
     def __enter__(self) -> Self:
         try:
             make_private(self._path)
+            self._files = [os.open(self._path, os.O_RDWR | os.O_CLOEXEC)]
             self._db = sqlite3.connect(self._path, isolation_level=None, timeout=5)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
+            self._keep_space()
         except (OSError, sqlite3.Error) as error:
             raise EngineUnavailableException(f"the database {self._path} cannot be used: {error}") from None
         return self
@@ -128,6 +136,20 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._db.close()
+        # Not before: closing any descriptor of a file gives up the locks that SQLite has on it.
+        for file in self._files:
+            os.close(file)
+
+    def _keep_space(self) -> None:
+        """Take what the database and its log will need on the disk, so that others may fill it."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        self._db.execute("BEGIN IMMEDIATE")  # makes the log
+        self._db.execute("ROLLBACK")
+        with suppress(OSError):  # a full disk, or one that has no such thing: then it is as it was
+            if log.exists():
+                self._files.append(os.open(log, os.O_RDWR | os.O_CLOEXEC))
+            for file in self._files:
+                allocate(file, os.fstat(file).st_size + SPACE_AHEAD)
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()

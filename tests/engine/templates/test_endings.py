@@ -156,7 +156,7 @@ def test_many_builds_at_once_share_what_they_have_in_common(tmp_path: Path) -> N
 
 def test_a_step_writes_no_more_than_a_sandbox_may(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with serving(data_dir, "--disk-mib", "64") as (_, templates):
+    with serving(data_dir, "--disk-mib", "64", "--own-disks") as (_, templates):
         templates.build("bounded", run("head -c 1000000 /dev/zero > ~/small"), run("echo x > ~/x"))
         reason = templates.failure("full", run("cat /dev/zero > ~/zeros"))
         assert (reason["step"], "No space left on device" in reason["message"]) == ("1", True)

@@ -134,8 +134,8 @@ class Launcher:
                 self._layers.unpack(message["id"], fds[0], fds[1], message["limit"], message["digest"])
             elif message["op"] == "remove_layer":
                 self._layers.remove(message["id"])
-            elif message["op"] == "volumes":
-                self._keepers.start(fds[0])
+            elif message["op"] in ("volumes", "gauge"):
+                self._keepers.start(message["op"], fds[0])
             elif message["op"] == "network":
                 self._set_network(message["id"], message["network"])
         finally:
@@ -153,7 +153,7 @@ class Launcher:
             layers=request["layers"],
             on_host_usr=request["on_host_usr"],
             hostname=request["hostname"],
-            cgroup_procs=[f"{path}/cgroup.procs" for path in request["cgroups"]],
+            cgroups=request["cgroups"],
             max_pids=request["max_pids"],
             max_data=request["max_data"],
             shm_bytes=request["shm_bytes"],

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from . import syscalls, trees
+from . import gauge, syscalls, trees
 from .entries import printable
 from .files import refusal
 from .namespaces import DATA, IdMap, fork_mapped
@@ -36,7 +36,7 @@ _WAY = os.O_PATH | os.O_DIRECTORY
 
 
 class Keepers:
-    """The launcher's side: the processes that serve volumes, of which there is one, or none.
+    """The launcher's side: the processes that serve the engine itself, of which there are few, or none.
 
     Args:
         reset: Undoes in a forked process what only the launcher wants.
@@ -47,9 +47,22 @@ class Keepers:
         self._reset = reset
         self.pids: set[int] = set()
 
-    def start(self, link: int) -> None:
-        """Serve the engine's end of a link."""
+    def start(self, what: str, link: int) -> None:
+        """Serve one of them on the engine's end of a link."""
+        if what == "gauge":
+            self._start_gauge(link)
+            return
         self.pids.add(fork_mapped(self._ids, self._ids.owner(0), self._reset, lambda: serve(link)))
+
+    def _start_gauge(self, link: int) -> None:
+        pid = os.fork()  # it takes the launcher's own rights to look into all sandboxes
+        if pid == 0:
+            try:
+                self._reset()
+                gauge.serve(link)
+            finally:
+                os._exit(0)
+        self.pids.add(pid)
 
     def reaped(self, pid: int) -> bool:
         """A process has ended; tell whether it was one of these."""
