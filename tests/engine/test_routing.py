@@ -58,6 +58,7 @@ def test_unknown_sandbox(box: Box) -> None:
     headers = {"e2b-sandbox-id": UNKNOWN_ID, "e2b-sandbox-port": "49983"}
     gone(call(box, headers), UNKNOWN_ID)
     gone(box.wire.get("/health", headers=headers), UNKNOWN_ID)
+    gone(box.wire.get("/", headers=headers), UNKNOWN_ID)
     gone(box.wire.get("/files", params={"path": "x"}, headers=headers), UNKNOWN_ID)
     gone(call(box, {"host": f"49983-{UNKNOWN_ID}.grotte.dev"}), UNKNOWN_ID)
     gone(box.wire.post("/process.Process/Start", content=pack(b"{}"), headers=STREAM | headers), UNKNOWN_ID)
@@ -91,11 +92,12 @@ def test_killed_sandboxes_are_told_from_wrong_tokens(wire: Wire) -> None:
 )
 def test_malformed_addresses(box: Box, headers: dict[str, str]) -> None:
     sent = {name: value.replace("ID", box.id) for name, value in headers.items()}
-    answer = call(box, sent)
-    assert answer.status_code == 400, answer.text
-    assert answer.headers["content-type"].startswith("text/plain")
-    if len(headers) == 1 and "host" not in headers:
-        assert "missing header" in answer.text
+    for path in [LIST, "/"] if headers else [LIST]:
+        answer = call(box, sent, path)
+        assert answer.status_code == 400, answer.text
+        assert answer.headers["content-type"].startswith("text/plain")
+        if len(headers) == 1 and "host" not in headers:
+            assert "missing header" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/", "/sandboxes", "/health", LIST])

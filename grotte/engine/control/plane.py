@@ -60,6 +60,10 @@ class ControlPlane:
         self._table = Table([area.routes() for area in areas], KNOWN.strip().split("\n"))
         self._keyless = Table([keyless or {}])
 
+    def knows(self, path: str) -> bool:
+        """Whether there is anything at a path, whatever the method."""
+        return self._keyless.knows(path) or self._table.knows(path)
+
     async def serve(self, request: Request) -> None:
         """Answer one request.
 

@@ -69,7 +69,7 @@ def address_in_headers(request: Request) -> Address | None:
 
 
 def is_for_sandbox(request: Request) -> bool:
-    """Whether a request belongs to the data plane.
+    """Whether a request belongs to the data plane, whatever its path is.
 
     The grotte client sends routing headers with one call to the control plane too, so that headers alone do not
     decide, unless they name a port that no control plane has.
@@ -78,6 +78,11 @@ def is_for_sandbox(request: Request) -> bool:
         return True
     ports = [request.headers.get(name) for _, name in _HEADER_PAIRS]
     return any(port is not None and port.strip() != str(ENVD_PORT) for port in ports)
+
+
+def names_sandbox(request: Request) -> bool:
+    """Whether a request has any of the routing headers."""
+    return any(name in request.headers for pair in _HEADER_PAIRS for name in pair)
 
 
 def is_unaddressed(request: Request) -> bool:
