@@ -132,6 +132,7 @@ def test_without_its_memory_it_keeps_its_files(wire: Wire) -> None:
         assert box.sh("echo kept > ~/file; rm -rf ~/.bashrc").stdout == b""
         Background(box, "sleep 1000")
         assert wire.post(f"/sandboxes/{box.id}/pause", json={"memory": False}).status_code == 204
+        assert wire.get(f"/sandboxes/{box.id}").json()["pauseMode"] == "filesystem"
         assert gone(box)
         assert wire.post(f"/v2/sandboxes/{box.id}/connect", json={}).status_code == 201
         assert box.rpc("process.Process/List").json() == {}
@@ -153,7 +154,9 @@ def test_a_resume_without_memory_starts_anew(wire: Wire, call: str) -> None:
     with wire.box() as box:
         box.put_file("/tmp/x", b"kept")
         Background(box, "sleep 1000")
+        assert "pauseMode" not in wire.get(f"/sandboxes/{box.id}").json()
         assert wire.post(f"/sandboxes/{box.id}/pause", json={"memory": True}).status_code == 204
+        assert wire.get(f"/sandboxes/{box.id}").json()["pauseMode"] == "full"
         answer = wire.post("/" + call.format(box.id), json={"timeout": 60, "memory": False})
         assert answer.status_code == 201
         assert answer.json()["envdAccessToken"] == box.token

@@ -35,6 +35,12 @@ MIB = 1024 * 1024
 LAUNCHES = max(16, 8 * (os.cpu_count() or 1))
 
 
+class _Detail(control.SandboxDetail, kw_only=True):
+    """With what only some clients read."""
+
+    pause_mode: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="pauseMode")
+
+
 class Sandboxes:
     """The handlers behind ``/sandboxes`` and ``/v2/sandboxes``."""
 
@@ -96,13 +102,14 @@ class Sandboxes:
 
     async def get(self, request: Request, owner: str, sandbox_id: str) -> None:
         sandbox = self._registry.owned(sandbox_id, owner)
-        detail = control.SandboxDetail(
+        detail = _Detail(
             **_listed_fields(sandbox),
             envd_access_token=sandbox.access_token,
             allow_internet_access=sandbox.internet,
             domain=self._domain,
             network=shown(sandbox.network),
             lifecycle=_lifecycle(sandbox),
+            pause_mode=("filesystem" if sandbox.life is None else "full") if sandbox.paused else msgspec.UNSET,
         )
         await request.reply_json(200, detail)
 
