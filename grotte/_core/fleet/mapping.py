@@ -116,7 +116,7 @@ class AsyncFleetMap(Generic[T, R]):
             self._nursery.cancel()
         for lease in list(self._effort.holds):
             # a function on a thread ends when its sandbox does
-            await self._pool.dispose(lease)
+            await self._pool.dispose(lease, among=self._effort.holds)
         with _aio.shield(CLOSE_SECONDS):
             await self._ended.wait(_aio.clock() + CLOSE_SECONDS)
 

@@ -7,6 +7,7 @@ carried out. A sandbox is in `leases` from the moment it exists until it is know
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 from grotte._budget import Slot
 from grotte._core import _aio
@@ -83,9 +84,11 @@ class AsyncPool:
                 return
         await self.dispose(lease)
 
-    async def dispose(self, lease: AsyncLease) -> None:
-        """End it; whoever comes second waits for the first."""
+    async def dispose(self, lease: AsyncLease, among: Container[AsyncLease] | None = None) -> None:
+        """End it, if it is still `among` those that the caller holds; whoever comes second waits for the first."""
         with self._lock:
+            if among is not None and lease not in among:
+                return  # somebody else may have it by now
             first, lease.ending = not lease.ending, True
         if not first:
             await lease.gone.wait(_aio.clock() + KILL_SECONDS)
@@ -166,7 +169,7 @@ class AsyncPool:
     def _offer(self, lease: AsyncLease) -> bool:
         """To the next in line, or to the spares; False: it is not wanted."""
         with self._lock:
-            if self.closed.is_set():
+            if self.closed.is_set() or lease.ending:
                 return False
             if not self._desk.waiting and self._desk.ready >= self._kept:
                 return False

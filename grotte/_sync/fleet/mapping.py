@@ -117,7 +117,7 @@ class FleetMap(Generic[T, R]):
             self._nursery.cancel()
         for lease in list(self._effort.holds):
             # a function on a thread ends when its sandbox does
-            self._pool.dispose(lease)
+            self._pool.dispose(lease, among=self._effort.holds)
         with _sio.shield(CLOSE_SECONDS):
             self._ended.wait(_sio.clock() + CLOSE_SECONDS)
 

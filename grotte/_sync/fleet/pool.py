@@ -8,6 +8,7 @@ carried out. A sandbox is in `leases` from the moment it exists until it is know
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 from grotte._budget import Slot
 from grotte._proto.fleet.admission import Admission, Limits, Start
@@ -84,9 +85,11 @@ class Pool:
                 return
         self.dispose(lease)
 
-    def dispose(self, lease: Lease) -> None:
-        """End it; whoever comes second waits for the first."""
+    def dispose(self, lease: Lease, among: Container[Lease] | None = None) -> None:
+        """End it, if it is still `among` those that the caller holds; whoever comes second waits for the first."""
         with self._lock:
+            if among is not None and lease not in among:
+                return  # somebody else may have it by now
             first, lease.ending = not lease.ending, True
         if not first:
             lease.gone.wait(_sio.clock() + KILL_SECONDS)
@@ -167,7 +170,7 @@ class Pool:
     def _offer(self, lease: Lease) -> bool:
         """To the next in line, or to the spares; False: it is not wanted."""
         with self._lock:
-            if self.closed.is_set():
+            if self.closed.is_set() or lease.ending:
                 return False
             if not self._desk.waiting and self._desk.ready >= self._kept:
                 return False
