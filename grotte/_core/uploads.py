@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import IO, TypeAlias, TypedDict
 
 from grotte._core import _aio
+from grotte._proto.arguments import text_bytes
 from grotte.errors import InvalidArgumentException
 
 AsyncChunks: TypeAlias = AsyncIterable[bytes]
@@ -34,7 +36,7 @@ def body_of(data: object) -> bytes | AsyncChunks:
         InvalidArgumentException: it is nothing that can be written.
     """
     if isinstance(data, str):
-        return data.encode(errors="surrogateescape")
+        return text_bytes(data)
     if isinstance(data, bytes):
         return data
     if isinstance(data, bytearray | memoryview):
@@ -42,9 +44,10 @@ def body_of(data: object) -> bytes | AsyncChunks:
     read = getattr(data, "read", None)
     if callable(read):
         return AsyncFilePieces(read)
-    if hasattr(data, "__aiter__"):
+    ordered = not isinstance(data, Mapping | AbstractSet)
+    if ordered and hasattr(data, "__aiter__"):
         return AsyncPieces(aiter(data))
-    if isinstance(data, Iterable):
+    if ordered and isinstance(data, Iterable):
         return AsyncItems(data)
     raise InvalidArgumentException(
         f"data must be str, bytes, a file or an iterable of bytes, not {type(data).__name__}"
@@ -73,7 +76,7 @@ def compressed(body: bytes | AsyncChunks) -> bytes | AsyncChunks:
 def checked(piece: object) -> bytes:
     """A piece of a body: bytes, or text of a file that was opened as text."""
     if isinstance(piece, str):
-        return piece.encode(errors="surrogateescape")
+        return text_bytes(piece)
     if isinstance(piece, bytes | bytearray | memoryview):
         return bytes(piece)
     raise InvalidArgumentException(f"the pieces of data must be bytes, not {type(piece).__name__}")

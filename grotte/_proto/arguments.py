@@ -140,10 +140,18 @@ def terminal_side(value: object, name: str) -> int:
     return whole(value, name, 1, 65535)
 
 
+def text_bytes(value: str) -> bytes:
+    """Text as UTF-8; bytes that were decoded with ``surrogateescape`` as they were."""
+    try:
+        return value.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise InvalidArgumentException("data has lone surrogates, which UTF-8 cannot carry") from None
+
+
 def input_bytes(value: object) -> bytes:
     """What is written to a process; text as UTF-8."""
     if isinstance(value, str):
-        return value.encode(errors="surrogateescape")
+        return text_bytes(value)
     if not isinstance(value, bytes | bytearray | memoryview):
         raise InvalidArgumentException(f"data must be str or bytes, not {type(value).__name__}")
     return bytes(value)

@@ -165,6 +165,8 @@ def list_query(
     query: SandboxQuery | None, limit: int | None, next_token: str | None, order: SandboxListOrder | None = None
 ) -> dict[str, str]:
     """The parameters of one page; running sandboxes unless the query names states."""
+    if not isinstance(query, SandboxQuery | None):
+        raise InvalidArgumentException(f"query must be a SandboxQuery, not {type(query).__name__}")
     query = query or SandboxQuery()
     states = [SandboxState.RUNNING] if query.state is None else query.state
     try:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import IO, TypeAlias, TypedDict
 
+from grotte._proto.arguments import text_bytes
 from grotte._sync import _sio
 from grotte.errors import InvalidArgumentException
 
@@ -35,7 +37,7 @@ def body_of(data: object) -> bytes | Chunks:
         InvalidArgumentException: it is nothing that can be written.
     """
     if isinstance(data, str):
-        return data.encode(errors="surrogateescape")
+        return text_bytes(data)
     if isinstance(data, bytes):
         return data
     if isinstance(data, bytearray | memoryview):
@@ -43,9 +45,10 @@ def body_of(data: object) -> bytes | Chunks:
     read = getattr(data, "read", None)
     if callable(read):
         return FilePieces(read)
-    if hasattr(data, "__iter__"):
+    ordered = not isinstance(data, Mapping | AbstractSet)
+    if ordered and hasattr(data, "__iter__"):
         return Pieces(iter(data))
-    if isinstance(data, Iterable):
+    if ordered and isinstance(data, Iterable):
         return Items(data)
     raise InvalidArgumentException(
         f"data must be str, bytes, a file or an iterable of bytes, not {type(data).__name__}"
@@ -74,7 +77,7 @@ def compressed(body: bytes | Chunks) -> bytes | Chunks:
 def checked(piece: object) -> bytes:
     """A piece of a body: bytes, or text of a file that was opened as text."""
     if isinstance(piece, str):
-        return piece.encode(errors="surrogateescape")
+        return text_bytes(piece)
     if isinstance(piece, bytes | bytearray | memoryview):
         return bytes(piece)
     raise InvalidArgumentException(f"the pieces of data must be bytes, not {type(piece).__name__}")

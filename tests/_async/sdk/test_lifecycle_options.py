@@ -82,6 +82,8 @@ async def test_wrong_values_are_refused_before_a_byte_is_sent(stub: StubService)
         AsyncSandbox.list(order="newest", **options)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentException):
         AsyncSandbox.list(SandboxQuery(started_after="today"), **options)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentException, match="SandboxQuery"):
+        AsyncSandbox.list({"metadata": {"a": "b"}}, **options)  # type: ignore[arg-type]
     assert len(stub.seen) == 1
 
 

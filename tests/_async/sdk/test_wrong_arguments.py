@@ -74,7 +74,7 @@ CALLS: dict[str, tuple[Call, Values]] = {
     "read user": (lambda s, x: s.files.read("/x", user=x), USERS),
     "read request_timeout": (lambda s, x: s.files.read("/x", request_timeout=x), SECONDS),
     "write path": (lambda s, x: s.files.write(x, "x"), PATHS),
-    "write data": (lambda s, x: s.files.write("/x", x), (5, None, object())),
+    "write data": (lambda s, x: s.files.write("/x", x), (5, None, object(), {"a": 1}, {"a"}, "\ud800")),
     "write_files": (lambda s, x: s.files.write_files(x), WRONG_FILES),
     "list path": (lambda s, x: s.files.list(x), PATHS),
     "list depth": (lambda s, x: s.files.list("/", x), (0, -1, 2**32, 1.5, "1", True)),

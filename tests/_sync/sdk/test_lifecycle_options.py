@@ -83,6 +83,8 @@ def test_wrong_values_are_refused_before_a_byte_is_sent(stub: StubService) -> No
         Sandbox.list(order="newest", **options)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentException):
         Sandbox.list(SandboxQuery(started_after="today"), **options)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentException, match="SandboxQuery"):
+        Sandbox.list({"metadata": {"a": "b"}}, **options)  # type: ignore[arg-type]
     assert len(stub.seen) == 1
 
 
