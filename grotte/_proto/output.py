@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import codecs
-import io
+import threading
 from collections import deque
 
 from grotte._proto.messages import EndEvent, ProcessEvent
 
 #: One piece of output as users see it: stdout, stderr or terminal bytes; the other two are None.
 OutputPiece = tuple[str | None, str | None, bytes | None]
+#: The whole text grows by at least this share of itself at a time: copied at each growth it would still be linear.
+GROWTH = 1 / 16
 
 
 class TextOutput:
-    """One stream of text.
+    """One stream of text. One thread feeds it; others may ask for its text meanwhile.
 
     Invalid bytes become U+FFFD; an incomplete character waits for its rest. With a limit, the end is what is kept.
     """
 
-    __slots__ = ("_chunks", "_decoder", "_dropped", "_limit", "_size", "_whole")
+    __slots__ = ("_chunks", "_decoder", "_dropped", "_limit", "_lock", "_size", "_whole")
 
     def __init__(self, limit: int | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._limit = limit
-        #: Grows in place where chunks would be copied in the end; without a limit.
-        self._whole = io.StringIO(newline="")
+        self._lock = threading.Lock()
+        #: Grows while its rest is still under way, where joining chunks would copy all of it in the end; with a limit,
+        #: none.
+        self._whole = ""
+        #: What came after it, and the size of that.
         self._chunks: deque[str] = deque()
         self._size = 0
         self._dropped = 0
@@ -32,13 +37,24 @@ class TextOutput:
     def feed(self, data: bytes, *, final: bool = False) -> str:
         """Take bytes and return the text that they complete, maybe none."""
         text = self._decoder.decode(data, final)
-        if text and self._limit is None:
-            self._whole.write(text)
-        elif text:
+        if not text:
+            return text
+        with self._lock:
             self._chunks.append(text)
             self._size += len(text)
-            self._drop(self._limit or 0)
+            if self._limit is not None:
+                self._drop(self._limit)
+            elif self._size >= GROWTH * len(self._whole):
+                self._grow()
         return text
+
+    def _grow(self) -> None:
+        # CPython extends a str where it lies if nothing but one local variable refers to it
+        whole, self._whole = self._whole, ""
+        whole += "".join(self._chunks)
+        self._whole = whole
+        self._chunks.clear()
+        self._size = 0
 
     def _drop(self, limit: int) -> None:
         """Let go of whole chunks, so that nothing is copied; `text` cuts the last bit."""
@@ -49,9 +65,12 @@ class TextOutput:
 
     def text(self) -> str:
         """Everything that is kept."""
-        if self._limit is None:
-            return self._whole.getvalue()
-        return "".join(self._chunks)[max(0, self._size - self._limit) :]
+        with self._lock:
+            if self._limit is not None:
+                return "".join(self._chunks)[max(0, self._size - self._limit) :]
+            if self._chunks:
+                self._grow()
+            return self._whole
 
     @property
     def dropped(self) -> int:
