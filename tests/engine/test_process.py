@@ -307,6 +307,7 @@ def test_a_signal_abandons_the_pipes(box: Box, name: str | int) -> None:
 @pytest.mark.parametrize(("name", "number"), [("SIGNAL_SIGKILL", "47.1"), (15, "47.2")])
 def test_what_a_command_left_holding_its_output_can_be_killed(box: Box, name: str | int, number: str) -> None:
     process = Background(box, f"(setsid sleep {number} &) ; sleep {number} & exit 3")
+    until_quiet(box, f"test -d /proc/{process.pid} && echo it runs")
     assert process.pid in [listed["pid"] for listed in running(box)]  # its output has not ended
     with box.open("Connect", by_pid(process.pid)) as answer:
         _, chunks = first_message(answer)
@@ -327,8 +328,13 @@ def test_a_timeout_reaches_what_a_command_left(box: Box) -> None:
 
 def await_gone(box: Box, number: str) -> None:
     """Wait until nothing sleeps for so long any more."""
+    until_quiet(box, f"pgrep -fx 'sleep {number}'")
+
+
+def until_quiet(box: Box, script: str) -> None:
+    """Wait until a script has nothing to say."""
     deadline = time.monotonic() + 10
-    while box.sh(f"pgrep -fx 'sleep {number}'").stdout:
+    while box.sh(script).stdout:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

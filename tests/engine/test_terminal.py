@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engine.background import Background, b64, by_pid
+from tests.engine.test_process import await_gone
 from tests.engine.wire import Box, Result, Wire, check_rpc_error, first_message, unpack
 
 SIZE = {"size": {"cols": 80, "rows": 24}}
@@ -124,4 +125,4 @@ def test_the_deadline_and_a_signal_end_it(box: Box) -> None:
     assert process.signal("SIGNAL_SIGTERM").json() == {}
     end = box.events("Connect", by_pid(process.pid))[-2]["event"]["end"]
     assert end["status"] == "signal: terminated"
-    assert box.sh("pgrep -fx 'sleep 94'").end["exitCode"] == 1
+    await_gone(box, "94")

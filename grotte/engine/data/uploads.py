@@ -19,7 +19,7 @@ from grotte.engine.host import Guest, UploadSlot
 from grotte.engine.http import Request
 
 #: How much is collected before it is written.
-PIECE = 256 * 1024
+PIECE = 1024 * 1024
 #: How long undoing may take, in seconds.
 ABORT_GRACE = 10.0
 METADATA_HEADER = "x-metadata-"
