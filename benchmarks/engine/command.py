@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ JOBS: Jobs = {
 #: The first of them, on an engine that keeps no sandboxes ready.
 UNPREPARED = "unprepared"
 IDLE_SANDBOXES = 500
+COMMANDS = 200
 
 
 @dataclass(slots=True, frozen=True)
@@ -134,9 +136,12 @@ def measure_unprepared(answers: Answers, everybody: Sequence[peers.Peer], *, qui
 
 
 def idle_memory(engine: Engine, count: int) -> dict[str, float]:
-    """Memory of idle sandboxes, each, in bytes: of their processes, and as the machine's free memory sees it."""
+    """Memory of idle sandboxes, each, in bytes: of their processes, and as the machine's free memory sees it.
+
+    And how many of the commands that they then ran at once succeeded, and in how many seconds all of them.
+    """
     before, free = memory.proportional(memory.family(engine.process)), memory.available()
-    job = f'{{"module": "grotte", "part": "hold", "count": {count}}}'
+    job = f'{{"module": "grotte", "part": "hold", "count": {count}, "commands": {COMMANDS}}}'
     environment = peers.environment(peers.OURS, engine.environment("grotte"))
     command = [sys.executable, "-P", str(CHILD), job]
     with subprocess.Popen(
@@ -149,8 +154,11 @@ def idle_memory(engine: Engine, count: int) -> dict[str, float]:
         time.sleep(1)
         pids = memory.family(engine.process)
         total, used = memory.proportional(pids), free - memory.available()
-        process.communicate("\n", timeout=SECONDS)
-    return {"processes": (total - before) / count, "machine": used / count, "count": count}
+        said, _ = process.communicate("\n", timeout=SECONDS)
+    commands = json.loads(said)
+    if not isinstance(commands, dict):
+        raise EngineError(f"idle sandboxes could not run commands: {commands}")
+    return {"processes": (total - before) / count, "machine": used / count, "count": count, **commands}
 
 
 def bars(answers: Answers, idle: Mapping[str, float]) -> list[report.Bar]:
@@ -213,7 +221,8 @@ def main(arguments: Sequence[str]) -> int:
     print_report(everybody, answers, held)
     print(
         f"\nidle sandboxes: {idle['count']:.0f}, each {idle['processes'] / MIB:.1f} MiB in its processes, "
-        f"{idle['machine'] / MIB:.1f} MiB by the machine's free memory"
+        f"{idle['machine'] / MIB:.1f} MiB by the machine's free memory; of {COMMANDS} commands at once in them "
+        f"{idle['succeeded']:.0f} succeeded, in {idle['seconds'] * 1e3:.0f} ms"
     )
     content: dict[str, object] = {
         "benchmark": "engine",
