@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grotte.engine.host import Check, HostError, SandboxHost, SandboxSpec, diagnose, explain, seccomp
+from grotte.engine.host import Check, HostError, SandboxHost, SandboxSpec, diagnose, explain, kernel, seccomp
 from grotte.errors import EngineUnavailableException
 
 
@@ -21,6 +21,28 @@ def test_every_layer_is_named(tmp_path: Path) -> None:
     }  # fmt: skip
     assert all(check.remedy for check in checks.values() if check.status != "ok")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "reason"),
+    [
+        ("Linux", "5.11.0-rc1", ""),
+        ("Linux", "6.1.0-56-cloud-amd64", ""),
+        ("Linux", "5.10.0-46-amd64", "Linux 5.10.0-46-amd64 is too old; use Linux 5.11 or newer"),
+        ("Linux", "4.19", "Linux 4.19 is too old; use Linux 5.11 or newer"),
+        ("Darwin", "24.1.0", "Darwin has no sandboxes of this kind; use Linux"),
+    ],
+)
+def test_kernels(system: str, release: str, reason: str) -> None:
+    assert kernel.why_not(system, release) == reason
+
+
+def test_the_reason_why_there_is_no_overlay_is_said(tmp_path: Path) -> None:
+    place = tmp_path / "a,b"  # where the options of a mount come apart
+    place.mkdir()
+    check = next(check for check in diagnose(place) if check.name == "overlayfs")
+    assert (check.status, "mount overlay" in check.detail) == ("missing", True)
+    assert list(place.iterdir()) == []
 
 
 def test_explain_names_the_remedy() -> None:

@@ -100,6 +100,21 @@ async def test_cwd(box: Guest, cwd: str | None, shown: str) -> None:
     assert (await run(box, "pwd", cwd=cwd)).out.strip() == shown
 
 
+@pytest.mark.parametrize(("user", "number", "groups"), [("user", 1000, {1000, 27}), ("root", 0, {0})])
+async def test_all_ids_are_those_of_the_user(box: Guest, user: str, number: int, groups: set[int]) -> None:
+    """The saved ones, too: they would lead back to root."""
+    status = (await run(box, "cat", "/proc/self/status", user=user)).out
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == fields["Gid"].split() == [str(number)] * 4
+    assert {int(group) for group in fields["Groups"].split()} == groups
+    guest = (await shell(box, "cat /proc/1/status", user="root")).out
+    assert "Uid:\t0\t0\t0\t0\n" in guest, "the guest is itself again"
+
+
+async def test_a_directory_that_only_root_may_enter(box: Guest) -> None:
+    assert (await run(box, "readlink", "/proc/self/cwd", cwd="/root")).out == "/root\n"
+
+
 @pytest.mark.parametrize("cwd", ["/no/such", "relative", "~bob", "/etc/passwd", "a\0b", "/" + "x" * 300])
 async def test_bad_cwd(box: Guest, cwd: str) -> None:
     with pytest.raises(GuestError) as refused:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from grotte.errors import EngineUnavailableException
 
-from . import freezer, seccomp
+from . import freezer, kernel, seccomp
 from .cgroups import open_cgroups
 from .contents import check_attributes, check_base, check_packages
 from .egress import INSTALL_PASTA, find_pasta
@@ -24,7 +24,6 @@ from .runtime import STANDALONE
 from .spec import Check
 from .standalone import disks
 
-MINIMUM_KERNEL = (5, 11)
 MINIMUM_BWRAP = (0, 5)
 TRIAL_SECONDS = 20
 INSTALL = "install bubblewrap and uidmap; on Debian: apt-get install bubblewrap uidmap"
@@ -49,7 +48,8 @@ def diagnose(data_dir: Path | None = None) -> list[Check]:
         _trial("user namespaces", "userns", "", "missing", "allow unprivileged user namespaces: see "
                "sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces and the AppArmor restriction"),
         _subids(),
-        _trial("overlayfs", "overlay", str(place), "missing", "put the data directory on ext4, xfs, btrfs or tmpfs"),
+        _trial("overlayfs", "overlay", str(place), "missing",
+               "use Linux 5.11 or newer, with the data directory on ext4, xfs, btrfs or tmpfs"),
         _seccomp(),
         *_limits(),
         _disks(),
@@ -62,13 +62,10 @@ def diagnose(data_dir: Path | None = None) -> list[Check]:
 
 
 def _kernel() -> Check:
-    release = platform.release()
-    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
-    if sys.platform != "linux":
-        return Check("kernel", "missing", f"{platform.system()} has no sandboxes of this kind", "use Linux")
-    if numbers < MINIMUM_KERNEL:
-        return Check("kernel", "missing", release, "use Linux 5.11 or newer")
-    return Check("kernel", "ok", f"Linux {release}")
+    if reason := kernel.why_not():
+        detail, _, remedy = reason.partition("; ")
+        return Check("kernel", "missing", detail, remedy)
+    return Check("kernel", "ok", f"Linux {platform.release()}")
 
 
 def _bubblewrap() -> Check:
@@ -127,7 +124,9 @@ def _limits() -> list[Check]:
         "cpu": "processor time is not limited",
         "freezer": "sandboxes are stopped by signals, which programs inside can notice",
     }
-    remedy = "run as root, or have systemd delegate cgroups to this user (Delegate=yes)"
+    remedy = "boot with cgroups of version 2: systemd.unified_cgroup_hierarchy=1"
+    if os.getuid() != 0:
+        remedy = "run as root, or have systemd delegate cgroups of version 2 to this user (Delegate=yes)"
     counted = "memory" in found and ("cpuacct" in found or any(group.version == 2 for group in groups.hierarchies))
     summed = "added up from its processes: no tmpfs, no caches"
     metrics = Check("metrics", "ok", "cgroup") if counted else Check("metrics", "degraded", summed, remedy)

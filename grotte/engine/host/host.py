@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from grotte.errors import EngineUnavailableException
 
-from . import cgroups, freezer, runtime, seccomp, usage
+from . import cgroups, freezer, kernel, runtime, seccomp, usage
 from .cgroups import Cgroups
 from .egress import find_resolvers, resolv_conf, wanted_network
 from .gauge import Gauge
@@ -125,6 +125,8 @@ class SandboxHost:
         return self
 
     async def _start(self) -> None:
+        if reason := kernel.why_not():
+            raise EngineUnavailableException(f"there are no sandboxes on this machine: {reason}")
         bwrap = find_bwrap()
         subids = None if os.getuid() == 0 else find_subids()
         try:

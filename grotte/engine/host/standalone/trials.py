@@ -13,6 +13,7 @@ from .namespaces import IDS, ROOT_BASE, IdMap, clone_usr
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
+MAX_REASON = 1000
 SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}
 
 
@@ -25,19 +26,23 @@ def userns() -> str:
 def overlay(place: str) -> str:
     """Mount an overlay in a user namespace, change a file of the lower layer and remove another."""
     home = tempfile.mkdtemp(prefix="grotte-doctor-", dir=place or None)
+    said, say = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             _overlay_in(home)
             os._exit(0)
         except OSError as error:
-            os.write(2, f"{error}\n".encode())
+            os.write(say, str(error).encode())
         finally:
             os._exit(1)
+    os.close(say)
+    reason = os.read(said, MAX_REASON).decode(errors="replace")
+    os.close(said)
     status = os.waitpid(pid, 0)[1]
     trees.remove(home)
     if status != 0:
-        raise OSError("overlayfs cannot be mounted by a user namespace here")
+        raise OSError(f"no overlay can be mounted in a user namespace here: {reason or 'its trial died'}")
     return "works"
 
 
