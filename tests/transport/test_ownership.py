@@ -148,6 +148,31 @@ def test_a_forked_child_never_uses_its_parents_connections() -> None:
         assert server.violations == []
 
 
+def test_what_was_under_way_in_the_parent_is_lost_to_the_child() -> None:
+    program = """
+        import os, sys
+        from grotte._proto.transport_errors import ConnectionLost
+        from grotte._sync.transport import Origin, Request, Transport
+        transport = Transport()
+        asked = Request("GET", Origin("http", "127.0.0.1", int(sys.argv[1])), "/hold")
+        with transport.stream(asked, deadline=None) as held:
+            child = os.fork()
+            if child == 0:
+                try:
+                    held.read()
+                except ConnectionLost as lost:
+                    os._exit(7 if lost.processed else 1)
+                os._exit(2)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        transport.close()
+    """
+    with Http2Server() as server:
+        done = run_program(program, server.port)
+        assert (done.stdout, done.stderr) == ("7\n", "")
+        wait_until_closed(server)
+        assert server.violations == []
+
+
 def test_one_client_serves_many_event_loops_at_once() -> None:
     """Each has connections of its own, which its end closes."""
     program = """

@@ -439,6 +439,11 @@ class AsyncConnection(AsyncLink):
     def abandon(self) -> None:
         """In a forked child: close this process's copy of the socket without a word to the peer."""
         self.closed = self._socket_closed = True
+        why = "the connection belongs to the process that this one was forked from"
+        self.failure = ConnectionLost(why, processed=False)
+        for stream in self._streams.values():  # whoever waits in the child waits for ever otherwise
+            stream.open = False
+            stream.error = ConnectionLost(why, processed=True)
         self._channel.close()
 
     def _fail(self, why: str, kind: type[TransportError] = ConnectionLost) -> None:
