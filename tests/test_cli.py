@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from grotte import GrotteException, Sandbox
+from grotte import GrotteException, Sandbox, __version__
 from tests.support.engine import Engine, environment, running_engine, serve_command
 
 TIMEOUT = 60
@@ -207,3 +207,23 @@ def test_local_says_why_the_engine_cannot_start(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "bubblewrap" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_version() -> None:
+    done = grotte("--version")
+    assert (done.returncode, done.stdout) == (0, f"grotte {__version__}\n")
+
+
+def test_run_ends_when_nobody_reads_its_output(engine: Engine) -> None:
+    variables = environment() | {"GROTTE_API_URL": engine.url, "GROTTE_API_KEY": engine.api_key}
+    command = [sys.executable, "-m", "grotte", "run", "yes"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "y\n"
+        process.stdout.close()
+        assert process.wait(TIMEOUT) == 128 + signal.SIGPIPE
+        assert process.stderr.read() == ""
+    assert Sandbox.list(api_url=engine.url, api_key=engine.api_key).next_items() == []

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from grotte._version import __version__
 from grotte.cli import doctor, run, serve, template
 from grotte.errors import GrotteException
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments.
     """
     parser = argparse.ArgumentParser(prog="grotte", description="A computer for every AI agent.")
+    parser.add_argument("--version", action="version", version=f"grotte {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (serve, doctor, run, template):
         command.add_to(commands)

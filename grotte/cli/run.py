@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import anyio
 import anyio.abc
@@ -113,11 +113,23 @@ async def show_output(handle: AsyncCommandHandle) -> int:
     """Print what the command prints, and return what a shell would report of its end."""
     async for stdout, stderr, _ in handle:
         for text, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):
-            if text:
-                stream.write(text)
-                stream.flush()
+            if text and not show(text, stream):
+                return SIGNALLED + signal.SIGPIPE
     result = await handle.wait(check=False)
     return result.exit_code if result.exit_code >= 0 else SIGNALLED + signal.SIGKILL
+
+
+def show(text: str, stream: TextIO) -> bool:
+    """Print it at once; False when nobody reads any more."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # what is left in the buffer would be tried again at the end, and fail again
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+        return False
+    return True
 
 
 async def forward_stdin(handle: AsyncCommandHandle) -> None:
