@@ -16,10 +16,13 @@ import pytest
 from tests.support import small_disk
 from tests.support.peer import VARIABLE, running_peer
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="the tests run as an ordinary user already")
+pytestmark = [
+    pytest.mark.skipif(os.getuid() != 0, reason="the tests run as an ordinary user already"),
+    pytest.mark.timeout(850),  # a whole folder of tests
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS = 480
+SECONDS = 800
 # Systems with a device manager let every user open it; here that is so in a mount namespace of the tests' own.
 # A small disk of theirs can only be memory.
 SMALL_DISK = "mount -t tmpfs -o size=192m,nr_inodes=16k,mode=1777 small /media"
