@@ -161,7 +161,7 @@ def test_whose_it_is(online: Box, engine: Engine) -> None:
     check_error(online.wire.post(f"/sandboxes/{online.id}/network", json={}), 405)
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b'{"allow_internet_access": "no"}', b'{"denyOut": {}}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"allow_internet_access": "no"}', b'{"denyOut": {}}'])
 def test_malformed(online: Box, body: bytes) -> None:
     check_error(online.wire.put(f"/sandboxes/{online.id}/network", content=body), 400)
     assert details(online)["allowInternetAccess"] is True

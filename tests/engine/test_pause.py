@@ -171,6 +171,14 @@ def test_without_memory_means_nothing_to_what_runs(wire: Wire) -> None:
         assert process.signal().status_code == 200
 
 
+@pytest.mark.parametrize("memory", ["false", 0, {}])
+def test_memory_is_true_or_false(wire: Wire, box: Box, memory: object) -> None:
+    for call in ("sandboxes/{}/pause", "sandboxes/{}/connect", "v2/sandboxes/{}/connect", "sandboxes/{}/resume"):
+        check_error(wire.post("/" + call.format(box.id), json={"timeout": 300, "memory": memory}), 400)
+    check_error(wire.post(f"/sandboxes/{box.id}/resume", json={"autoPause": "yes"}), 400)
+    assert wire.get(f"/sandboxes/{box.id}").json()["state"] == "running"
+
+
 @pytest.mark.parametrize("fields", [{"autoPauseMemory": False}])
 def test_senseless_wishes_are_refused(wire: Wire, fields: dict[str, object]) -> None:
     check_error(wire.post("/v2/sandboxes", json={"templateID": "base"} | fields), 400)

@@ -147,26 +147,29 @@ class Sandboxes:
     async def _connect(self, request: Request, owner: str, sandbox_id: str, *, default: int | None) -> None:
         fields = read_json(await request.body(MAX_BODY), required=default is None)
         seconds = check_timeout(_integer(fields, "timeout", default), self._max_timeout)
+        memory = _flag(fields, "memory")
         sandbox = self._registry.owned(sandbox_id, owner)
-        resumed = await self._registry.resume(sandbox, seconds, memory=fields.get("memory") is not False)
+        resumed = await self._registry.resume(sandbox, seconds, memory=memory is not False)
         if not resumed:
             self._registry.extend(sandbox, seconds)
         await request.reply(201 if resumed else 200, self.describe(sandbox))
 
     async def pause(self, request: Request, owner: str, sandbox_id: str) -> None:
         fields = read_json(await request.body(MAX_BODY), required=False)
+        memory = _flag(fields, "memory")
         sandbox = self._registry.owned(sandbox_id, owner)
-        await self._registry.pause(sandbox, memory=fields.get("memory") is not False)
+        await self._registry.pause(sandbox, memory=memory is not False)
         await request.reply(204)
 
     async def resume(self, request: Request, owner: str, sandbox_id: str) -> None:
         fields = read_json(await request.body(MAX_BODY), required=False)
         seconds = check_timeout(_integer(fields, "timeout", V1_TIMEOUT), self._max_timeout)
+        memory, pauses = _flag(fields, "memory"), _flag(fields, "autoPause")
         sandbox = self._registry.owned(sandbox_id, owner)
-        if not await self._registry.resume(sandbox, seconds, memory=fields.get("memory") is not False):
+        if not await self._registry.resume(sandbox, seconds, memory=memory is not False):
             raise ControlFault(409, f"sandbox {sandbox_id} is already running")
-        if isinstance(fields.get("autoPause"), bool):
-            sandbox.auto_pause = fields["autoPause"]
+        if pauses is not None:
+            sandbox.auto_pause = pauses
             self._registry.remember(sandbox)
         await request.reply(201, self.describe(sandbox))
 
@@ -185,7 +188,7 @@ class Sandboxes:
         await request.reply(204)
 
     async def set_network(self, request: Request, owner: str, sandbox_id: str) -> None:
-        update = read_update(read_json(await request.body(MAX_BODY), required=False))
+        update = read_update(read_json(await request.body(MAX_BODY)))  # none at all would open what is closed
         sandbox = self._registry.owned(sandbox_id, owner)
         if sandbox.paused:
             raise ControlFault(409, f"sandbox {sandbox_id} is paused")
@@ -245,6 +248,13 @@ def _integer(fields: dict[str, Any], name: str, default: int | None) -> int:
         value = default
     if not isinstance(value, int) or isinstance(value, bool):
         raise ControlFault(400, f"{name} must be a whole number of seconds")
+    return value
+
+
+def _flag(fields: dict[str, Any], name: str) -> bool | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ControlFault(400, f"{name} must be true or false")
     return value
 
 
