@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.engine.conftest import KEY
 from tests.engine.wire import OTHER_KEY, Box, Wire, check_error
-from tests.support.engine import Engine
+from tests.support.engine import Engine, running_engine
 from tests.support.peer import Peer, running_peer
 
 UNKNOWN_ID = "i" + "z" * 20
@@ -90,9 +94,13 @@ def test_lists_at_creation(wire: Wire, peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("network", "status"),
     [
-        ({"allowOut": ["example.org"]}, 501),
         ({"allowOut": ["*.example.org"]}, 501),
-        ({"denyOut": ["example.org"]}, 501),
+        ({"denyOut": ["no-such-name.invalid"]}, 400),
+        ({"allowOut": ["not a name"]}, 400),
+        ({"allowOut": ["a..b"]}, 400),
+        ({"allowOut": ["-a.org"]}, 400),
+        ({"allowOut": ["a" * 64 + ".org"]}, 400),
+        ({"allowOut": [f"n{n}.example.org" for n in range(33)]}, 400),
         ({"allowOut": ["2001:db8::/32"]}, 501),
         ({"egressProxy": {"address": "proxy:1080"}}, 501),
         ({"dnsServers": ["1.1.1.1"]}, 501),
@@ -138,6 +146,53 @@ def test_each_update_replaces_the_last(online: Box, peer: Peer) -> None:
     assert both(online, peer) == (False, False)
     put(online)
     assert both(online, peer) == (True, True)
+
+
+@pytest.fixture(scope="module")
+def named(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Wire, Path]]:
+    """An engine to which both addresses of the peer have names, and the file that says so."""
+    if os.getuid() != 0:
+        pytest.skip("names for the engine alone need a mount namespace")
+    place = tmp_path_factory.mktemp("named")
+    hosts = place / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{peer.first} first.test\n{peer.second} second.test\n")
+    become = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+    with running_engine(place / "data", "--api-key", KEY, become=become) as engine, Wire(engine.url, KEY) as wire:
+        yield wire, hosts
+
+
+def test_names_stand_for_their_addresses(named: tuple[Wire, Path], peer: Peer) -> None:
+    wire, _ = named
+    lists = {"denyOut": ["0.0.0.0/0"], "allowOut": ["First.TEST", "unknown.invalid"]}
+    with wire.box(network=lists) as box:
+        if not details(box)["allowInternetAccess"]:
+            pytest.skip("no sandbox of this machine reaches anything")
+        assert both(box, peer) == (True, False)
+        shown = details(box)["network"]
+        assert isinstance(shown, dict)
+        assert shown["allowOut"] == ["first.test", "unknown.invalid"]
+        put(box, denyOut=["first.test"])
+        assert both(box, peer) == (False, True)
+        put(box, denyOut=["first.test"], allowOut=["first.test"])
+        assert both(box, peer) == (True, True)
+        assert wire.post(f"/sandboxes/{box.id}/pause", json={"memory": False}).status_code == 204
+        put_back = wire.post(f"/sandboxes/{box.id}/resume", json={"timeout": 60})
+        assert put_back.status_code == 201
+        assert both(box, peer) == (True, True)
+
+
+def test_new_addresses_of_a_name_are_let_in(named: tuple[Wire, Path], peer: Peer) -> None:
+    wire, hosts = named
+    with wire.box(allow_internet_access=False, network={"allowOut": ["first.test"]}) as box:
+        if not details(box)["allowInternetAccess"]:
+            pytest.skip("no sandbox of this machine reaches anything")
+        assert both(box, peer) == (True, False)
+        with hosts.open("a") as file:
+            file.write(f"{peer.second} first.test\n")
+        deadline = time.monotonic() + 60
+        while not reaches(box, peer.second, peer.port):
+            assert time.monotonic() < deadline
+        assert both(box, peer) == (True, True)
 
 
 def test_an_ipv6_range_that_is_denied_is_unreachable_anyway(online: Box) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,17 @@ from msgspec import UNSET, UnsetType
 from grotte._proto.control import NetworkConfig, NetworkUpdate, NewSandbox
 from grotte.engine.faults import ControlFault, not_offered
 from grotte.engine.host import HostError
+from grotte.engine.lifecycle.names import Names
 from grotte.engine.lifecycle.network import Network
 from grotte.engine.lifecycle.sandbox import Sandbox
 
 #: How long either list may be: each packet is compared with all of it.
 MAX_RANGES = 256
+#: How many of them may be host names.
+MAX_NAMES = 32
+MAX_NAME = 253
+#: Letters somewhere, or it would be an address.
+_NAME = re.compile(r"(?=.*[a-z])(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 #: Fields that change what a sandbox may reach, and that this engine cannot honour: refused, never ignored.
 _NOT_OFFERED = ("egressProxy", "rules", "dnsServers", "httpsPorts")
 
@@ -58,16 +65,17 @@ def read_update(fields: dict[str, Any]) -> Network:
     )
 
 
-async def change_network(sandbox: Sandbox, update: Network, no_internet: str) -> None:
+async def change_network(sandbox: Sandbox, update: Network, names: Names, no_internet: str) -> None:
     """Let a sandbox reach this and nothing else.
 
     Raises:
-        ControlFault: 404, it is gone; 500, the machine could not do it; 501, this machine never can.
+        ControlFault: 400, a name that is to be closed cannot be looked up; 404, it is gone; 500, the machine could not
+            do it; 501, this machine never can.
     """
     if update.egress is not None and no_internet:
         raise not_offered(f"internet access of sandboxes ({no_internet})")
     try:
-        await sandbox.guest.network.change(update.egress)
+        await sandbox.guest.network.change(await names.resolved(update.egress))
     except HostError as error:
         if not sandbox.alive:
             raise ControlFault(404, f"sandbox {sandbox.sandbox_id} not found") from None
@@ -97,22 +105,30 @@ def _ranges(texts: Sequence[str] | UnsetType | None, name: str) -> tuple[str, ..
     found = tuple(dict.fromkeys(_range(text, name) for text in texts)) if texts else ()
     if len(found) > MAX_RANGES:
         raise ControlFault(400, f"{name} must not have more than {MAX_RANGES} entries")
+    if sum("/" not in text for text in found if text) > MAX_NAMES:
+        raise ControlFault(400, f"{name} must not have more than {MAX_NAMES} host names")
     return tuple(text for text in found if text)
 
 
 def _range(text: str, name: str) -> str:
-    """An address or range in the packet filter's words; nothing for what is unreachable anyway."""
+    """A range in the packet filter's words, or a host name; nothing for what is unreachable anyway."""
     try:
         network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError:
-        if "/" in text or not text.strip() or text.replace(".", "").isdigit():
-            raise ControlFault(400, f"{name}: {text[:100]!r} is neither an address nor a range") from None
-        raise not_offered(f"a host name in {name} ({text[:100]!r})") from None
+        return _name(text.strip().lower(), name)
     if isinstance(network, ipaddress.IPv4Network):
         return str(network)
     if name == "allowOut":
         raise not_offered("IPv6 from inside sandboxes")
     return ""
+
+
+def _name(text: str, where: str) -> str:
+    if _NAME.fullmatch(text.removeprefix("*.")) is None or len(text) > MAX_NAME:
+        raise ControlFault(400, f"{where}: {text[:100]!r} is neither an address, nor a range, nor a host name")
+    if text.startswith("*."):
+        raise not_offered(f"a host name with a wildcard in {where} ({text!r})")
+    return text
 
 
 def _host(text: str) -> str:

@@ -192,7 +192,7 @@ class Sandboxes:
         sandbox = self._registry.owned(sandbox_id, owner)
         if sandbox.paused:
             raise ControlFault(409, f"sandbox {sandbox_id} is paused")
-        await change_network(sandbox, update, self._registry.no_internet)
+        await change_network(sandbox, update, self._registry.names, self._registry.no_internet)
         sandbox.journal.add("info", "network changed", internet=str(sandbox.internet).lower())
         self._registry.remember(sandbox)
         await request.reply(204)

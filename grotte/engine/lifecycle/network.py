@@ -15,8 +15,8 @@ class Network:
 
     Attributes:
         internet: ``allow_internet_access``.
-        allow_out: IPv4 ranges that it may reach; they win over `deny_out`.
-        deny_out: IPv4 ranges that it may not reach.
+        allow_out: IPv4 ranges and host names that it may reach; they win over `deny_out`.
+        deny_out: IPv4 ranges and host names that it may not reach.
         allow_public_traffic: Whether its ports are open to all who know their names.
         mask_request_host: The ``Host`` that servers on its ports see; ``${PORT}`` stands for the port.
         said: The owner said something of it, so that it is shown.
@@ -31,7 +31,7 @@ class Network:
 
     @property
     def egress(self) -> Egress | None:
-        """What the packet filter is told; None for no network at all."""
+        """What the packet filter is told once names are addresses; None for no network at all."""
         denied = self.deny_out if self.internet else (*self.deny_out, EVERYTHING)
         if EVERYTHING in denied and not self.allow_out:
             return None

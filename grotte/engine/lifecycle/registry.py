@@ -21,6 +21,7 @@ from grotte.engine.lifecycle.diskguard import DiskGuard
 from grotte.engine.lifecycle.ids import new_sandbox_id
 from grotte.engine.lifecycle.keys import new_access_token
 from grotte.engine.lifecycle.metering import Meter
+from grotte.engine.lifecycle.names import Names
 from grotte.engine.lifecycle.pausing import Pausing
 from grotte.engine.lifecycle.rows import from_row, row_of, settings_of
 from grotte.engine.lifecycle.sandbox import Life, Order, Sandbox
@@ -62,6 +63,7 @@ class Registry:
         self.guard = guard
         guard.paused, guard.told, guard.end = self._is_paused, self._disk_told, self._disk_end
         self.meter = Meter(host, guard, self._all_running)
+        self.names = Names(self._all_running)
         self.journals = Journals()
         self.volumes = Volumes(store.database, host.volumes, self._mounts)
         self.templates = Templates(host, store, self._templates_in_use)
@@ -84,6 +86,7 @@ class Registry:
             self._tasks.start_soon(self._spares.keep)
             self._tasks.start_soon(self.meter.keep)
             self._tasks.start_soon(self.guard.keep)
+            self._tasks.start_soon(self.names.keep)
             try:
                 yield self
             finally:
@@ -187,7 +190,7 @@ class Registry:
             hostname=sandbox_id,
             limits=setup.limits(self._limits),
             on_host_usr=setup.on_host_usr,
-            egress=None if self.no_internet else order.network.egress,
+            egress=None if self.no_internet else await self.names.resolved(order.network.egress),
             mounts=mounts_of(order.mounts),
         )
         start = start_of(setup, order.template.template_id)
@@ -276,7 +279,7 @@ class Registry:
             hostname=sandbox.sandbox_id,
             limits=sandbox.limits,
             on_host_usr=sandbox.template.setup.on_host_usr,
-            egress=None if self.no_internet else sandbox.network.egress,
+            egress=None if self.no_internet else self.names.known(sandbox.network.egress),
             on_kept_files=True,
             mounts=mounts_of(sandbox.mounts),
         )
@@ -312,11 +315,13 @@ class Registry:
         """Let a paused sandbox go on, for so many seconds; False if it runs. Without its memory, it starts anew.
 
         Raises:
-            ControlFault: 404, it has ended; 429, too many run; 500, the machine could not do it.
+            ControlFault: 400, a name that is closed to it has no address; 404, it has ended; 429, too many run; 500,
+                the machine could not do it.
         """
         if not sandbox.paused:
             return False
         with self._one_more():
+            await self.names.resolved(sandbox.network.egress)  # for its specification, should it need one
             resumed = await self._pausing.resume(sandbox, lambda: self.set_end(sandbox, seconds), memory=memory)
         if resumed:
             sandbox.journal.add("info", "sandbox resumed")
