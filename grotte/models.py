@@ -272,8 +272,8 @@ class SandboxNetworkOpts(TypedDict):
     """What a sandbox may reach, and who may reach it.
 
     Attributes:
-        allow_out: Addresses and CIDR ranges that it may reach; they win over `deny_out`.
-        deny_out: Addresses and CIDR ranges that it may not reach.
+        allow_out: Addresses, CIDR ranges and host names that it may reach; they win over `deny_out`.
+        deny_out: Addresses, CIDR ranges and host names that it may not reach.
         allow_public_traffic: False puts its ports behind a token. Default True.
         mask_request_host: The ``Host`` that its servers see; ``${PORT}`` stands for the port.
     """
@@ -288,8 +288,8 @@ class SandboxNetworkUpdate(TypedDict):
     """What a sandbox may reach from now on, for `update_network`.
 
     Attributes:
-        allow_out: Addresses and CIDR ranges that it may reach; they win over `deny_out`.
-        deny_out: Addresses and CIDR ranges that it may not reach.
+        allow_out: Addresses, CIDR ranges and host names that it may reach; they win over `deny_out`.
+        deny_out: Addresses, CIDR ranges and host names that it may not reach.
         allow_internet_access: False: nothing outside. Default True.
     """
 
