@@ -109,7 +109,7 @@ def test_names_of_the_base_template(wire: Wire, name: str) -> None:
         ({"autoPause": True, "autoPauseMemory": False, "autoResume": {"enabled": True}}, 400),
         ({"mcp": {"x": {}}}, 501),
         ({"volumeMounts": [{"name": "v", "path": "/v"}]}, 404),
-        ({"network": {"allowOut": ["example.com"]}}, 501),
+        ({"network": {"allowOut": ["*.example.com"]}}, 501),
     ],
 )
 def test_create_refuses(wire: Wire, fields: dict[str, object], status: int) -> None:
