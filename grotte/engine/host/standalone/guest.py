@@ -19,7 +19,10 @@ from .lean import (
     AF_INET6,
     SIG_DFL,
     SIGCHLD,
+    SIGHUP,
     SIGINT,
+    SIGQUIT,
+    SIGTERM,
     SOCK_STREAM,
     SimpleQueue,
     allocate_lock,
@@ -220,7 +223,8 @@ def main() -> None:
     # Not readable through /proc by anybody inside, its memory, descriptors and environment included.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.drop_other_capabilities()
-    signal(SIGINT, SIG_DFL)
+    for number in (SIGHUP, SIGINT, SIGQUIT, SIGTERM):  # an engine may have been started to ignore some: nohup, &
+        signal(number, SIG_DFL)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)
