@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "_core": {"_core"} | SHARED_BY_BOTH_TREES,
     "_sync": {"_sync"} | SHARED_BY_BOTH_TREES,
     "engine": {"engine", "_proto", "_local", "_version", "errors", "models"},
-    "cli": {"cli", "_core", "_sync", "_proto", "_local", "config", "engine", "errors", "models"},
+    "cli": {"cli", "_core", "_sync", "_proto", "_local", "config", "engine", "errors", "models", "_version"},
 }
 
 
