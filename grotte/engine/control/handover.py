@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import anyio
+import msgspec
 
 from grotte.engine.data.rpc import until_disconnected
 from grotte.engine.faults import ClientGone, ControlFault
@@ -28,14 +31,14 @@ class Handover:
         self._idempotency = idempotency
 
     async def answer(
-        self, request: Request, owner: str, digest: bytes, make: Callable[[list[Sandbox]], Awaitable[bytes]]
+        self, request: Request, owner: str, fields: dict[str, Any], make: Callable[[list[Sandbox]], Awaitable[bytes]]
     ) -> None:
         """Make sandboxes, unless the request's key stands for some already, and answer with 201.
 
         Args:
             request: Of the client that waits for them.
             owner: Whose they are.
-            digest: What was asked for.
+            fields: What was asked for.
             make: Adds each sandbox to the list as soon as there is one, and returns the answer.
 
         Raises:
@@ -44,11 +47,9 @@ class Handover:
         """
         key = request.headers.get("idempotency-key")
         made: list[Sandbox] = []
-        work = (
-            partial(make, made)
-            if key is None
-            else partial(self._idempotency.once, owner, key, digest, partial(make, made))
-        )
+        work: Callable[[], Awaitable[bytes]] = partial(make, made)
+        if key is not None:
+            work = partial(self._idempotency.once, owner, key, _digest(request, fields), work)
         try:
             answer = await until_disconnected(request, work)
         except ClientGone:
@@ -76,3 +77,9 @@ class Handover:
         async with anyio.create_task_group() as tasks:
             for sandbox in sandboxes:
                 tasks.start_soon(self._registry.kill, sandbox)
+
+
+def _digest(request: Request, fields: dict[str, Any]) -> bytes:
+    """What was asked for, whatever the order of its fields."""
+    canonical = msgspec.json.encode(fields, order="deterministic")
+    return hashlib.sha256(request.path.encode() + b"\n" + canonical).digest()

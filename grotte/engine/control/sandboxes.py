@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import partial
 from typing import Any
@@ -88,7 +87,7 @@ class Sandboxes:
             max_timeout=self._max_timeout,
             always_secure=always_secure,
         )
-        await self._handover.answer(request, owner, digest(request, fields), partial(self._make, order))
+        await self._handover.answer(request, owner, fields, partial(self._make, order))
 
     async def _make(self, order: Order, made: list[Sandbox]) -> bytes:
         """Create, and see it through: what is made must be known."""
@@ -256,9 +255,3 @@ def _flag(fields: dict[str, Any], name: str) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise ControlFault(400, f"{name} must be true or false")
     return value
-
-
-def digest(request: Request, fields: dict[str, Any]) -> bytes:
-    """What was asked for, whatever the order of its fields."""
-    canonical = msgspec.json.encode(fields, order="deterministic")
-    return hashlib.sha256(request.path.encode() + b"\n" + canonical).digest()

@@ -16,7 +16,6 @@ from grotte.engine.control.creation import check_timeout, read_json
 from grotte.engine.control.handover import Handover
 from grotte.engine.control.listing import read_limit
 from grotte.engine.control.routes import Routes
-from grotte.engine.control.sandboxes import digest
 from grotte.engine.faults import ControlFault
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.ids import parse_template
@@ -86,7 +85,7 @@ class Snapshots:
             raise ControlFault(400, f"count must be between 1 and {MAX_FORKS}")
         sandbox = self._registry.owned(sandbox_id, owner)
         make = partial(self._copies, sandbox, timeout, count)
-        await self._handover.answer(request, owner, digest(request, fields), make)
+        await self._handover.answer(request, owner, fields, make)
 
     async def _copies(self, sandbox: Sandbox, timeout: int, count: int, made: Made) -> bytes:
         """Copy, and see it through: what is made must be known."""

@@ -42,9 +42,10 @@ class Names:
         Raises:
             ControlFault: 400, a name that is to be closed has no address.
         """
-        if egress is None:
-            return None
-        await self._look_up(set(_names(egress)))
+        names = set(_names(egress))
+        if egress is None or not names:
+            return egress
+        await self._look_up(names)
         for text in egress.deny:
             if _is_name(text) and not self._addresses.get(text):
                 raise ControlFault(400, f"denyOut: {text!r} cannot be looked up, and so not be closed")
