@@ -38,7 +38,7 @@ async def test_has_no_limit():
 
 def test_hanging_tests_end_and_say_where_they_waited(tmp_path: Path) -> None:
     (tmp_path / "test_hanging.py").write_text(TESTS)
-    options = ["-p", "tests.support.limits", "-p", "no:cacheprovider", "-o", "anyio_mode=auto", "--timeout=1"]
+    options = ["-p", "tests.support.limits", "-p", "no:cacheprovider", "-o", "anyio_mode=auto", "--timeout=1", "-rN"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", f"--rootdir={tmp_path}", "--tb=short", *options, str(tmp_path)],
         cwd=ROOT,
