@@ -315,6 +315,24 @@ async def test_nothing_stays(tmp_path: Path) -> None:
         assert remains(host) == before
 
 
+async def test_no_process_of_a_sandbox_has_an_end_of_an_interface(host: SandboxHost) -> None:
+    # Door: a descriptor of another sandbox's interface, inherited from the launcher.
+    if host.no_internet:
+        pytest.skip(host.no_internet)
+    guests = [await host.launch(SandboxSpec(f"tap{number}", egress=Egress())) for number in range(3)]
+    try:
+        assert host.launcher_pid is not None
+        assert _interfaces(host.launcher_pid) == len(guests)
+        assert sum(_interfaces(pid) for pid in children(host.launcher_pid)) == 0
+    finally:
+        for guest in guests:
+            await guest.kill()
+
+
+def _interfaces(pid: int) -> int:
+    return sum(os.readlink(entry) == "/dev/net/tun" for entry in Path(f"/proc/{pid}/fd").iterdir())
+
+
 async def test_a_killed_engine_leaves_no_pasta(tmp_path: Path, host: SandboxHost) -> None:
     if host.no_internet:
         pytest.skip(host.no_internet)

@@ -61,7 +61,6 @@ class Child:
         info: Where it tells; read as far as it has come.
         cgroups: Its control groups.
         owner: The id that owns its namespaces.
-        wanted: The network that it gets as soon as it has a first process.
         told: What bubblewrap has told so far.
         first: The first process inside, as seen here, or 0.
         alive: It has not been reaped.
@@ -73,7 +72,6 @@ class Child:
     info: int
     cgroups: list[str]
     owner: int = 0
-    wanted: WantedNetwork | None = None
     told: bytes = b""
     first: int = 0
     alive: bool = True

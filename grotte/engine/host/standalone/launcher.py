@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import json
 import os
 import select
@@ -60,10 +61,10 @@ class Launcher:
                 if wake_read in ready and signal.SIGTERM in os.read(wake_read, 4096):
                     return
                 self._reap()
-                self._networks.serve(ready)
                 for sandbox_id, child in self._children.items():
                     if child.info in ready:
                         self._meet(sandbox_id, child)
+                self._networks.serve(ready)
                 if self._changes.fileno() in ready:
                     network.forget_changes(self._changes)
                     self._networks.host_changed()
@@ -73,13 +74,12 @@ class Launcher:
             self._end()
 
     def _meet(self, sandbox_id: str, child: Child) -> None:
-        """Bubblewrap tells of the first process: the network can be had before that is ready for anything."""
+        """Bubblewrap tells of the first process."""
         if child.alive and not read_info(child) and not child.first:
             return
         self._poller.unregister(child.info)
-        wanted, child.wanted = child.wanted, None
-        if wanted is not None and child.first and not child.removing:
-            self._networks.open(sandbox_id, child.first, child.owner, order_of(wanted))
+        if child.first:
+            self._networks.met(sandbox_id, child.first)
 
     def _set_network(self, sandbox_id: str, wanted: WantedNetwork | None) -> None:
         child = self._children.get(sandbox_id)
@@ -166,19 +166,23 @@ class Launcher:
         info_read, info_write = os.pipe()
         os.set_blocking(info_read, False)
         self._slot = (self._slot + 1) % (IDS - 2)
+        owner = self._ids.owner(self._slot)
+        wanted = request["network"]
+        way = None if wanted is None else self._networks.announce(plan.sandbox_id, owner, order_of(wanted))
         me = os.getpid()
 
         def prepare() -> None:
+            gc.disable()  # what lies here is the launcher's, and is copied as soon as it is touched
             signal.set_wakeup_fd(-1)
-            self._networks.forget()
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             sandbox.prepare(plan, link, stderr, info_write)
 
-        owner = self._ids.owner(self._slot)
-        pid = fork_mapped(self._ids, owner, prepare, lambda: sandbox.enter(plan, me))
+        pid = fork_mapped(self._ids, owner, prepare, lambda: sandbox.enter(plan, me, way), syscalls.CLONE_NEWNET)
         os.close(info_write)
-        self._children[plan.sandbox_id] = Child(pid, info_read, request["cgroups"], owner, request["network"])
+        if way is not None:
+            way.handover.close()
+        self._children[plan.sandbox_id] = Child(pid, info_read, request["cgroups"], owner)
         self._poller.register(info_read, select.POLLIN)
 
     def _kill(self, sandbox_id: str, *, keep: bool) -> None:
@@ -350,4 +354,5 @@ def main() -> None:
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
     control.send(json.dumps({"event": "ready", "owners_shown": owners_shown, "no_network": no_network}).encode())
+    gc.freeze()
     Launcher(control, config, ids, bwrap, helper).serve()

@@ -82,7 +82,9 @@ class Gate:
             os.close(self._ends.pop())
 
 
-def fork_mapped(ids: IdMap, owner: int, prepare: Callable[[], None], inside: Callable[[], None]) -> int:
+def fork_mapped(
+    ids: IdMap, owner: int, prepare: Callable[[], None], inside: Callable[[], None], more_namespaces: int = 0
+) -> int:
     """Fork a process that is root of a user namespace of its own, and of a mount namespace.
 
     Args:
@@ -90,6 +92,7 @@ def fork_mapped(ids: IdMap, owner: int, prepare: Callable[[], None], inside: Cal
         owner: The id that owns it.
         prepare: Runs in the child before it gives up the launcher's rights.
         inside: Runs in the child as root inside; the process ends when it returns.
+        more_namespaces: Flags of others that it is root of, too.
 
     Returns:
         The child's pid, which is mapped already or has died.
@@ -97,7 +100,8 @@ def fork_mapped(ids: IdMap, owner: int, prepare: Callable[[], None], inside: Cal
     unshared, mapped = Gate(), Gate()
     pid = os.fork()
     if pid == 0:
-        _run_child(unshared, mapped, owner, prepare, inside)
+        namespaces = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | more_namespaces
+        _run_child(unshared, mapped, owner, namespaces, prepare, inside)
     try:
         if unshared.wait():
             ids.write(pid)
@@ -112,13 +116,13 @@ def fork_mapped(ids: IdMap, owner: int, prepare: Callable[[], None], inside: Cal
 
 
 def _run_child(
-    unshared: Gate, mapped: Gate, owner: int, prepare: Callable[[], None], inside: Callable[[], None]
+    unshared: Gate, mapped: Gate, owner: int, namespaces: int, prepare: Callable[[], None], inside: Callable[[], None]
 ) -> None:
     status = 1
     try:
         prepare()
         _become(owner)
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        syscalls.unshare(namespaces)
         # A change of ids made the process unreadable even for its parent, which has to write the map.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
         unshared.open()

@@ -6,6 +6,7 @@ nobody inside has.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import struct
@@ -57,12 +58,9 @@ class Policy:
     deny: tuple[str, ...]
 
 
-def apply(policy: Policy) -> None:
-    """Replace the filter of the calling process's network namespace, all at once.
-
-    Raises:
-        OSError: The kernel refused.
-    """
+@functools.lru_cache(maxsize=16)
+def compiled(policy: Policy) -> bytes:
+    """Return the transaction that replaces the filter of a network namespace by this one, all at once."""
     messages = [
         _message(NEW_TABLE, CREATE, _attribute(1, TABLE)),
         _message(DELETE_TABLE, 0, _attribute(1, TABLE)),
@@ -70,7 +68,30 @@ def apply(policy: Policy) -> None:
         _message(NEW_CHAIN, CREATE, _chain()),
         *(_message(NEW_RULE, CREATE | APPEND, _rule(expressions)) for expressions in _rules(policy)),
     ]
-    _talk(messages)
+    begin = (BATCH_BEGIN, REQUEST, struct.pack(">BBH", 0, 0, SUBSYSTEM))
+    end = (BATCH_END, REQUEST, struct.pack(">BBH", 0, 0, SUBSYSTEM))
+    *first, (kind, flags, body) = messages
+    batch = [begin, *first, (kind, flags | ACK, body), end]
+    return b"".join(
+        struct.pack("=IHHII", 16 + len(body), kind, flags, number, 0) + body
+        for number, (kind, flags, body) in enumerate(batch)
+    )
+
+
+def apply(transaction: bytes) -> None:
+    """Have the kernel carry out such a transaction in the calling process's network namespace.
+
+    Raises:
+        OSError: It refused.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
+        netlink.settimeout(ANSWER_SECONDS)
+        netlink.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(2 * len(transaction), 1 << 16))
+        netlink.sendto(transaction, (0, 0))
+        answer = netlink.recv(1 << 16)
+    error = _first_error(answer)
+    if error:
+        raise OSError(error, f"nf_tables: {os.strerror(error)}")
 
 
 def _rules(policy: Policy) -> Iterable[list[bytes]]:
@@ -152,27 +173,6 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 def _message(kind: int, flags: int, body: bytes) -> tuple[int, int, bytes]:
     return SUBSYSTEM << 8 | kind, REQUEST | flags, struct.pack(">BBH", FAMILY_INET, 0, 0) + body
-
-
-def _talk(messages: list[tuple[int, int, bytes]]) -> None:
-    """Send one transaction and wait for the kernel's word on it."""
-    begin = (BATCH_BEGIN, REQUEST, struct.pack(">BBH", 0, 0, SUBSYSTEM))
-    end = (BATCH_END, REQUEST, struct.pack(">BBH", 0, 0, SUBSYSTEM))
-    *first, (kind, flags, body) = messages
-    batch = [begin, *first, (kind, flags | ACK, body), end]
-    packed = [
-        struct.pack("=IHHII", 16 + len(body), kind, flags, number, 0) + body
-        for number, (kind, flags, body) in enumerate(batch)
-    ]
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
-        netlink.settimeout(ANSWER_SECONDS)
-        data = b"".join(packed)
-        netlink.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(2 * len(data), 1 << 16))
-        netlink.sendto(data, (0, 0))
-        answer = netlink.recv(1 << 16)
-    error = _first_error(answer)
-    if error:
-        raise OSError(error, f"nf_tables: {os.strerror(error)}")
 
 
 def _first_error(answer: bytes) -> int:

@@ -1,7 +1,8 @@
 """A sandbox's way out: pasta, which carries its packets by ordinary sockets of the host, and the filter before it.
 
-Processes of the launcher work on it. The keeper enters the sandbox's network namespace, sets the filter and makes the
-interface. The first packet that wants to leave starts pasta. That speaks with untrusted packets, so it runs as the
+The process that becomes the sandbox sets the filter and makes the interface before anything else runs there. What is
+changed later is the work of a keeper, which enters the sandbox's network namespace. The first packet that wants to
+leave starts pasta. That speaks with untrusted packets, so it runs as the
 nameless user that owns the sandbox's user namespace, with rights in there and nowhere else, and ends with the launcher.
 """
 
@@ -51,12 +52,12 @@ class Link:
     """One sandbox's way out.
 
     Attributes:
-        first: The first process inside.
         owner: The id that owns its namespaces.
         order: What was asked for last.
-        log: Where errors of both processes can be read.
+        log: Where errors of its processes can be read.
         errors: Where they are written.
-        handover: Where the keeper hands over the interface's other end, until it has.
+        handover: Where the interface's other end is handed over, until it has been.
+        first: The first process inside, or 0 while there is none.
         tap: That end, while nobody carries packets, or -1.
         keeper: The process that sets the filter, or 0.
         pasta: The process that carries packets, or 0.
@@ -64,15 +65,15 @@ class Link:
         tries: How often pasta was started.
         tried_at: When it was started last.
         asked: The engine waits to hear.
-        stale: What the keeper is setting has been overtaken.
+        stale: What is being set has been overtaken.
     """
 
-    first: int
     owner: int
     order: Order
     log: int
     errors: int
-    handover: socket.socket | None = None
+    handover: socket.socket | None
+    first: int = 0
     tap: int = -1
     keeper: int = 0
     pasta: int = 0
@@ -86,6 +87,29 @@ class Link:
     def pids(self) -> set[int]:
         """The processes at work."""
         return {self.keeper, self.pasta, self.sender} - {0}
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a sandbox that begins has to do for its way out, in its network namespace.
+
+    Attributes:
+        transaction: Sets the filter.
+        handover: Takes the other end of the interface.
+        errors: Where it writes what went wrong.
+    """
+
+    transaction: bytes
+    handover: socket.socket
+    errors: int
+
+    def open(self) -> None:
+        """Make it. A sandbox without its network is still a sandbox."""
+        try:
+            netfilter.apply(self.transaction)
+            _hand_over(self.handover)
+        except OSError as error:
+            os.write(self.errors, f"{error}\n".encode(errors="replace"))
 
 
 @dataclass
@@ -133,13 +157,30 @@ class Networks:
             link.order, link.asked = order, True
             self._filter_again(link)
             return
+        link, theirs = self._new_link(sandbox_id, owner, order)
+        link.first = first
+        self._filter(link, theirs)
+        theirs.close()
+
+    def announce(self, sandbox_id: str, owner: int, order: Order) -> Way:
+        """A sandbox is about to begin: return what it has to do to get a way out."""
+        link, theirs = self._new_link(sandbox_id, owner, order)
+        return Way(self._compiled(order), theirs, link.errors)
+
+    def _new_link(self, sandbox_id: str, owner: int, order: Order) -> tuple[Link, socket.socket]:
         log, errors = os.pipe()
         for end in (log, errors):  # pasta never waits for a reader, and what it says is bounded
             os.set_blocking(end, False)
-        link = self._links[sandbox_id] = Link(first, owner, order, log, errors)
-        link.handover, theirs = socket.socketpair()
-        self._filter(link, theirs)
-        theirs.close()
+        ours, theirs = socket.socketpair()
+        self._poller.register(ours, select.POLLIN)
+        link = self._links[sandbox_id] = Link(owner, order, log, errors, ours)
+        return link, theirs
+
+    def met(self, sandbox_id: str, first: int) -> None:
+        """A sandbox that was announced has a first process."""
+        if link := self._links.get(sandbox_id):
+            link.first = first
+            self._settle(sandbox_id, link)
 
     def close(self, sandbox_id: str, answer: Answer | None = None) -> None:
         """Begin to take the way out of a sandbox away; the engine is told the answer when it is gone.
@@ -163,6 +204,7 @@ class Networks:
     def _let_go(self, link: Link) -> None:
         """Close what is open of a way out that nobody has used."""
         if link.handover is not None:
+            self._poller.unregister(link.handover)
             link.handover.close()
         if link.tap >= 0:
             self._poller.unregister(link.tap)
@@ -202,12 +244,12 @@ class Networks:
                 if not begun and link.tries < TRIES and os.WIFEXITED(status):
                     self._carry(link)
                 else:
-                    self._fail(sandbox_id, link)
+                    self._fail(sandbox_id, link, "pasta ended")
                 return True
             if pid == link.sender:
                 link.sender = 0
                 if status != 0:
-                    self._fail(sandbox_id, link)
+                    self._fail(sandbox_id, link, "pasta ended")
                 return True
             if pid == link.keeper:
                 link.keeper = 0
@@ -223,38 +265,56 @@ class Networks:
                 self._filter_again(link)
 
     def _kept(self, sandbox_id: str, link: Link, status: int) -> None:
-        if status != 0:
-            self._fail(sandbox_id, link)
+        if status == 0:
+            self._settle(sandbox_id, link)
+        else:
+            self._fail(sandbox_id, link, "it cannot be made")
+
+    def _take_over(self, sandbox_id: str, link: Link) -> None:
+        """The filter stands and the interface's other end is here, or neither ever will be."""
+        assert link.handover is not None
+        fds = socket.recv_fds(link.handover, 1, 1)[1]
+        if not fds:
+            self._fail(sandbox_id, link, "it cannot be made")
             return
-        if link.handover is not None:
-            link.tap = socket.recv_fds(link.handover, 1, 1, socket.MSG_CMSG_CLOEXEC)[1][0]
-            link.handover.close()
-            link.handover = None
-            self._poller.register(link.tap, select.POLLIN)
+        os.set_inheritable(fds[0], False)  # the flag that asks for this is ignored by some Pythons
+        self._poller.unregister(link.handover)
+        link.handover.close()
+        link.handover, link.tap = None, fds[0]
+        self._poller.register(link.tap, select.POLLIN)
+        self._settle(sandbox_id, link)
+
+    def _settle(self, sandbox_id: str, link: Link) -> None:
+        """Something was done: begin what is left to do, or tell that nothing is."""
+        if link.keeper or link.handover is not None:
+            return
         if link.stale:
-            self._filter(link)
+            self._filter_again(link)
         elif link.asked:
             link.asked = False
             self._tell(sandbox_id, True, "")
 
-    def _fail(self, sandbox_id: str, link: Link) -> None:
+    def _fail(self, sandbox_id: str, link: Link, what: str) -> None:
         """A filter that does not stand, or no way out: then there must be none."""
         text = b""
         with contextlib.suppress(BlockingIOError):
             text = os.read(link.log, MAX_REASON)
         # pasta complains of other things, too
         lines = [line for line in text.decode(errors="replace").splitlines() if not any(word in line for word in NOISE)]
-        reason = " ".join(["pasta ended:", *lines[-1:]]) if lines else "pasta ended"
+        reason = ": ".join([what, *lines[-1:]])
         self.close(sandbox_id, (False, reason))
 
     def _filter_again(self, link: Link) -> None:
-        if link.keeper:
+        if link.keeper or link.handover is not None or not link.first:
             link.stale = True
         else:
             self._filter(link)
 
     def serve(self, ready: Iterable[int]) -> None:
-        """Start pasta for those of the descriptors that are interfaces from which packets want to leave."""
+        """Take interfaces over, and start pasta for those from which packets want to leave."""
+        for sandbox_id, link in list(self._links.items()):
+            if link.handover is not None and link.handover.fileno() in ready:
+                self._take_over(sandbox_id, link)
         for link in [link for link in self._links.values() if link.tap in ready]:
             if frames := taps.take(link.tap):
                 self._wake(link, frames)
@@ -268,10 +328,13 @@ class Networks:
 
     def _filter(self, link: Link, handover: socket.socket | None = None) -> None:
         link.stale = False
-        resolvers = () if netfilter.EVERYTHING in link.order.deny else link.order.resolvers
+        transaction = self._compiled(link.order)
+        link.keeper = self._fork(link.errors, lambda: _keep(link.first, transaction, handover))
+
+    def _compiled(self, order: Order) -> bytes:
+        resolvers = () if netfilter.EVERYTHING in order.deny else order.resolvers
         closed = (*self._local, f"{GATEWAY}/32", f"{FORWARDER}/32")  # pasta's own, behind which a host may be
-        policy = netfilter.Policy(resolvers, closed, link.order.allow, link.order.deny)
-        link.keeper = self._fork(link.errors, lambda: _keep(link.first, policy, handover))
+        return netfilter.compiled(netfilter.Policy(resolvers, closed, order.allow, order.deny))
 
     def _fork(self, errors: int, run: Callable[[], None]) -> int:
         def alone() -> None:
@@ -351,12 +414,16 @@ def _enter(first: int) -> None:
     os.close(namespace)
 
 
-def _keep(first: int, policy: netfilter.Policy, handover: socket.socket | None) -> None:
+def _keep(first: int, transaction: bytes, handover: socket.socket | None) -> None:
     """Set the filter of a sandbox; then, if there is no interface yet, make it, and hand its other end over."""
     _enter(first)
-    netfilter.apply(policy)
+    netfilter.apply(transaction)
     if handover is not None:
-        socket.send_fds(handover, [b"+"], [taps.make(ADDRESS, MASK, GATEWAY)])
+        _hand_over(handover)
+
+
+def _hand_over(handover: socket.socket) -> None:
+    socket.send_fds(handover, [b"+"], [taps.make(ADDRESS, MASK, GATEWAY)])
 
 
 def _send_again(first: int, frames: list[bytes]) -> None:
@@ -433,4 +500,4 @@ def probe(pasta: str) -> str:
 
 def _try_filter() -> None:
     syscalls.unshare(syscalls.CLONE_NEWNET)
-    netfilter.apply(netfilter.Policy((), (), (), ()))
+    netfilter.apply(netfilter.compiled(netfilter.Policy((), (), (), ())))

@@ -9,8 +9,9 @@ import resource
 import signal
 from dataclasses import dataclass
 
-from . import disks, syscalls
+from . import disks, syscalls, taps
 from .namespaces import DATA, HOST_USR, ROOT, RUNTIME, TERMINALS, mark_of
+from .network import Way
 
 # What root inside may do to its own files and processes. Nothing here touches mounts, network set-up, devices,
 # other users' memory, or the clock.
@@ -98,8 +99,8 @@ def _arrange(sources: list[int]) -> list[int]:
     return list(range(len(sources)))
 
 
-def enter(plan: Plan, launcher: int) -> None:
-    """Run as root of the sandbox's user namespace: mount the root file system and become bubblewrap."""
+def enter(plan: Plan, launcher: int, way: Way | None) -> None:
+    """Run as root of the sandbox's namespaces: mount the root file system, open the way out, become bubblewrap."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
         return
@@ -113,6 +114,9 @@ def enter(plan: Plan, launcher: int) -> None:
     _mount_terminals()
     for volume, path in plan.mounts:
         _mount_volume(volume, path)
+    taps.raise_loopback()
+    if way is not None:
+        way.open()
     if plan.max_data:
         _limit(resource.RLIMIT_DATA, plan.max_data)
     _limit(resource.RLIMIT_CORE, NO_CORE)
@@ -202,9 +206,9 @@ def _mount_volume(volume: str, path: str) -> None:
 
 
 def bubblewrap_arguments(plan: Plan) -> list[str]:
-    """Return bubblewrap's command line: all namespaces but the user's, which is there already."""
+    """Return bubblewrap's command line: all namespaces but the user's and the network's, which are there already."""
     arguments = ["bwrap", "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
-    arguments += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    arguments += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     arguments += ["--hostname", plan.hostname, "--info-fd", "4", "--seccomp", "5"]
     arguments += ["--bind", ROOT, "/", "--proc", "/proc", "--dev", "/dev"]
     arguments += ["--dev-bind", TERMINALS, "/dev/pts"]

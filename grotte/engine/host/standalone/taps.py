@@ -32,6 +32,12 @@ MAX_FRAME, MAX_KEPT = 65536 + ETHERNET, 256
 SECONDS, PAUSE = 10, 0.002
 
 
+def raise_loopback() -> None:
+    """Have the calling process's network namespace reach itself."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
+
+
 def make(address: str, mask: str, gateway: str) -> int:
     """Make the interface in the calling process's network namespace, with its address and route; return its other end.
 
