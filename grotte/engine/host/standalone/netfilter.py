@@ -16,7 +16,7 @@ from dataclasses import dataclass
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
-NEW_TABLE, DELETE_TABLE, NEW_CHAIN, NEW_RULE = 0, 2, 3, 6
+NEW_TABLE, NEW_CHAIN, NEW_RULE, DELETE_RULE = 0, 3, 6, 8
 REQUEST, ACK, CREATE, APPEND = 0x1, 0x4, 0x400, 0x800
 NLMSG_ERROR = 2
 NESTED = 0x8000
@@ -63,9 +63,9 @@ def compiled(policy: Policy) -> bytes:
     """Return the transaction that replaces the filter of a network namespace by this one, all at once."""
     messages = [
         _message(NEW_TABLE, CREATE, _attribute(1, TABLE)),
-        _message(DELETE_TABLE, 0, _attribute(1, TABLE)),
-        _message(NEW_TABLE, CREATE, _attribute(1, TABLE)),
         _message(NEW_CHAIN, CREATE, _chain()),
+        # All rules of the chain. The kernel takes its time to remove what there is, so the chain itself stays.
+        _message(DELETE_RULE, 0, _attribute(1, TABLE) + _attribute(2, CHAIN)),
         *(_message(NEW_RULE, CREATE | APPEND, _rule(expressions)) for expressions in _rules(policy)),
     ]
     begin = (BATCH_BEGIN, REQUEST, struct.pack(">BBH", 0, 0, SUBSYSTEM))
