@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import syscalls
+from . import devices, syscalls
 
 STAGE = "/tmp"  # noqa: S108 - hidden under a tmpfs, in the launcher's own mount namespace
 DATA = f"{STAGE}/data"
@@ -16,6 +16,7 @@ HOST_USR = f"{STAGE}/usr"
 RUNTIME = f"{STAGE}/runtime"
 ROOT = f"{STAGE}/root"
 TERMINALS = f"{STAGE}/pts"
+DEVICES = f"{STAGE}/dev"
 
 IDS = 65536
 ROOT_BASE = 0x70000000  # above the subuid ranges of shadow and the container ranges of systemd
@@ -158,8 +159,9 @@ def prepare_stage(data_dir: str, runtime_dir: str, ids: IdMap) -> bool:
     shown, usr = clone_usr(ids)
     data, runtime = (os.open(path, os.O_PATH) for path in (data_dir, runtime_dir))
     syscalls.mount("stage", STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755,size=512m")
-    for directory in (DATA, HOST_USR, ROOT, TERMINALS):
+    for directory in (DATA, HOST_USR, ROOT, TERMINALS, DEVICES):
         os.mkdir(directory)
+    devices.prepare(DEVICES, ids.base, privileged=ids.privileged)
     syscalls.mount(f"/proc/self/fd/{data}", DATA, flags=syscalls.MS_BIND)
     shutil.copytree(f"/proc/self/fd/{runtime}", RUNTIME)
     os.close(data)

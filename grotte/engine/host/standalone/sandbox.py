@@ -10,7 +10,7 @@ import signal
 from dataclasses import dataclass
 
 from . import disks, syscalls, taps
-from .namespaces import DATA, HOST_USR, ROOT, RUNTIME, TERMINALS, mark_of
+from .namespaces import DATA, DEVICES, HOST_USR, ROOT, RUNTIME, TERMINALS, mark_of
 from .network import Way
 
 # What root inside may do to its own files and processes. Nothing here touches mounts, network set-up, devices,
@@ -210,11 +210,9 @@ def bubblewrap_arguments(plan: Plan) -> list[str]:
     arguments = ["bwrap", "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
     arguments += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     arguments += ["--hostname", plan.hostname, "--info-fd", "4", "--seccomp", "5"]
-    arguments += ["--bind", ROOT, "/", "--proc", "/proc", "--dev", "/dev"]
-    arguments += ["--dev-bind", TERMINALS, "/dev/pts"]
+    arguments += ["--bind", ROOT, "/", "--proc", "/proc"]
+    arguments += ["--dev-bind", DEVICES, "/dev", "--dev-bind", TERMINALS, "/dev/pts"]
     arguments += ["--perms", "1777", "--size", str(plan.shm_bytes), "--tmpfs", "/dev/shm"]  # noqa: S108 - inside
-    # Without this, files in /dev would be memory that no limit counts where there is no memory cgroup.
-    arguments += ["--remount-ro", "/dev"]
     arguments += ["--perms", "0755", "--size", str(RUN_BYTES), "--tmpfs", "/run"]
     arguments += ["--perms", "0711", "--dir", RUNTIME_INSIDE, "--ro-bind", RUNTIME, f"{RUNTIME_INSIDE}/runtime"]
     arguments += ["--cap-drop", "ALL"]
