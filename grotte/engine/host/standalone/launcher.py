@@ -43,7 +43,8 @@ class Launcher:
         self._layers = Layers(ids, self._tell_layer, self._leave)
         self._keepers = volumes.Keepers(ids, self._leave)
         self._slot = 0
-        self._poller = select.poll()
+        self._poller = select.epoll()
+        self._infos: dict[int, str] = {}
         self._networks = network.Networks(self._poller, config["pasta"], self._tell_network, self._network_closed)
         self._changes = network.watch_host()
 
@@ -54,16 +55,15 @@ class Launcher:
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for source in (self._control, self._changes, wake_read):
-            self._poller.register(source, select.POLLIN)
+            self._poller.register(source, select.EPOLLIN)
         try:
             while True:
                 ready = {fd for fd, _ in self._poller.poll()}
                 if wake_read in ready and signal.SIGTERM in os.read(wake_read, 4096):
                     return
                 self._reap()
-                for sandbox_id, child in self._children.items():
-                    if child.info in ready:
-                        self._meet(sandbox_id, child)
+                for info in ready & self._infos.keys():
+                    self._meet(self._infos[info])
                 self._networks.serve(ready)
                 if self._changes.fileno() in ready:
                     network.forget_changes(self._changes)
@@ -73,11 +73,13 @@ class Launcher:
         finally:
             self._end()
 
-    def _meet(self, sandbox_id: str, child: Child) -> None:
+    def _meet(self, sandbox_id: str) -> None:
         """Bubblewrap tells of the first process."""
+        child = self._children[sandbox_id]
         if child.alive and not read_info(child) and not child.first:
             return
         self._poller.unregister(child.info)
+        del self._infos[child.info]
         if child.first:
             self._networks.met(sandbox_id, child.first)
 
@@ -183,7 +185,8 @@ class Launcher:
         if way is not None:
             way.handover.close()
         self._children[plan.sandbox_id] = Child(pid, info_read, request["cgroups"], owner)
-        self._poller.register(info_read, select.POLLIN)
+        self._poller.register(info_read, select.EPOLLIN)
+        self._infos[info_read] = plan.sandbox_id
 
     def _kill(self, sandbox_id: str, *, keep: bool) -> None:
         child = self._children.setdefault(sandbox_id, Child(0, -1, [], alive=False))
@@ -237,7 +240,7 @@ class Launcher:
         self._networks.close(sandbox_id)
         if os.WIFSIGNALED(status):  # bubblewrap had no time to bury its own
             self._kill_orphans()
-        with contextlib.suppress(KeyError):  # it told all that it had to tell
+        if self._infos.pop(child.info, None):  # else it told all that it had to tell
             self._poller.unregister(child.info)
         os.close(child.info)
         child.info = -1

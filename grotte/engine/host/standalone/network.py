@@ -131,13 +131,14 @@ class Networks:
     """
 
     def __init__(
-        self, poller: select.poll, pasta: str, tell: Callable[[str, bool, str], None], closed: Callable[[str], None]
+        self, poller: select.epoll, pasta: str, tell: Callable[[str, bool, str], None], closed: Callable[[str], None]
     ) -> None:
         self._poller = poller
         self._pasta = pasta
         self._tell = tell
         self._closed = closed
         self._links: dict[str, Link] = {}
+        self._watched: dict[int, str] = {}
         self._ending: dict[str, Ending] = {}
         self._local = local_addresses()
 
@@ -172,7 +173,7 @@ class Networks:
         for end in (log, errors):  # pasta never waits for a reader, and what it says is bounded
             os.set_blocking(end, False)
         ours, theirs = socket.socketpair()
-        self._poller.register(ours, select.POLLIN)
+        self._watch(ours.fileno(), sandbox_id)
         link = self._links[sandbox_id] = Link(owner, order, log, errors, ours)
         return link, theirs
 
@@ -204,11 +205,19 @@ class Networks:
     def _let_go(self, link: Link) -> None:
         """Close what is open of a way out that nobody has used."""
         if link.handover is not None:
-            self._poller.unregister(link.handover)
+            self._unwatch(link.handover.fileno())
             link.handover.close()
         if link.tap >= 0:
-            self._poller.unregister(link.tap)
+            self._unwatch(link.tap)
             os.close(link.tap)
+
+    def _watch(self, fd: int, sandbox_id: str) -> None:
+        self._poller.register(fd, select.EPOLLIN)
+        self._watched[fd] = sandbox_id
+
+    def _unwatch(self, fd: int) -> None:
+        self._poller.unregister(fd)
+        del self._watched[fd]
 
     def forget(self) -> None:
         """In a forked process: have nothing to do with interfaces, which would be held as long as it lives."""
@@ -278,10 +287,10 @@ class Networks:
             self._fail(sandbox_id, link, "it cannot be made")
             return
         os.set_inheritable(fds[0], False)  # the flag that asks for this is ignored by some Pythons
-        self._poller.unregister(link.handover)
+        self._unwatch(link.handover.fileno())
         link.handover.close()
         link.handover, link.tap = None, fds[0]
-        self._poller.register(link.tap, select.POLLIN)
+        self._watch(link.tap, sandbox_id)
         self._settle(sandbox_id, link)
 
     def _settle(self, sandbox_id: str, link: Link) -> None:
@@ -312,15 +321,17 @@ class Networks:
 
     def serve(self, ready: Iterable[int]) -> None:
         """Take interfaces over, and start pasta for those from which packets want to leave."""
-        for sandbox_id, link in list(self._links.items()):
-            if link.handover is not None and link.handover.fileno() in ready:
+        for fd, sandbox_id in [(fd, self._watched[fd]) for fd in ready if fd in self._watched]:
+            link = self._links.get(sandbox_id)
+            if link is None:  # lost with one before it
+                continue
+            if link.handover is not None:
                 self._take_over(sandbox_id, link)
-        for link in [link for link in self._links.values() if link.tap in ready]:
-            if frames := taps.take(link.tap):
+            elif frames := taps.take(fd):
                 self._wake(link, frames)
 
     def _wake(self, link: Link, frames: list[bytes]) -> None:
-        self._poller.unregister(link.tap)
+        self._unwatch(link.tap)
         taps.let_go(link.tap)
         link.tap = -1
         self._carry(link)
