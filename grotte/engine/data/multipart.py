@@ -57,14 +57,40 @@ async def read_parts(content_type: str, chunks: AsyncIterator[bytes]) -> AsyncIt
     collector = _Collector()
     try:
         parser = MultipartParser(boundary, collector.callbacks())
+        preamble = _Preamble(boundary)
         async for chunk in chunks:
-            parser.write(chunk)
+            parser.write(preamble.strip(chunk))
             for event in collector.take():
                 yield event
     except FormParserError:
         raise Fault(400, "error parsing multipart form: malformed body") from None
     if not collector.complete:
         raise Fault(400, "error parsing multipart form: the body ended too early")
+
+
+class _Preamble:
+    """What stands before the first boundary, which is to be ignored and which the parser does not know."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter = b"\r\n--" + boundary
+        self._seen = b"\r\n"  # a boundary at the very beginning has no line before it
+        self._left = MAX_HEADER
+        self._over = False
+
+    def strip(self, chunk: bytes) -> bytes:
+        """Return what the parser has to see of the next piece of the body."""
+        if self._over:
+            return chunk
+        seen = self._seen + chunk
+        start = seen.find(self._delimiter)
+        self._over = start >= 0
+        if self._over:
+            return seen[start + 2 :]
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise FormParserError("there is no boundary in sight")
+        self._seen = seen[-len(self._delimiter) :]
+        return b""
 
 
 class _Collector:
