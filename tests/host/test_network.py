@@ -14,7 +14,8 @@ import anyio
 import pytest
 
 from grotte.engine.host import Egress, Guest, HostError, SandboxHost, SandboxSpec
-from grotte.engine.host.standalone.network import ADDRESS, FORWARDER, GATEWAY, local_addresses
+from grotte.engine.host.standalone import host_addresses
+from grotte.engine.host.standalone.network import ADDRESS, FORWARDER, GATEWAY
 from tests.host.support import SECONDS, children, python, shell
 from tests.host.test_leaks import ENGINE, remains
 from tests.support.peer import Peer, running_peer
@@ -171,7 +172,7 @@ def host_port() -> Iterator[int]:
 
 async def test_the_host_is_out_of_reach(online: Guest, host_port: int, peer: Peer) -> None:
     # Door: every address of the host, its loopback, the gateway, and the tricks that lead around a routing table.
-    own = [cidr.split("/")[0] for cidr in local_addresses()]
+    own = [cidr.split("/")[0] for cidr in host_addresses.local()]
     assert peer.ours in own
     with socket.create_connection((peer.ours, host_port), 5):  # it is open to the host itself
         pass
@@ -237,7 +238,7 @@ async def test_a_neighbour_is_out_of_reach(online: Guest, host: SandboxHost) -> 
     try:
         await shell(other, "python3 -m http.server 8642 >/dev/null 2>&1 & sleep 0.5", "root")
         assert await tcp(other, "127.0.0.1", 8642) in ("open", "timeout")
-        own = [cidr.split("/")[0] for cidr in local_addresses()]
+        own = [cidr.split("/")[0] for cidr in host_addresses.local()]
         out = await python(online, f"{TRY}\nfor host in {[*own, ADDRESS, GATEWAY]!r}: print(tcp(host, 8642))")
         assert not {"open", "timeout"} & set(out.split()[:-1])
         assert out.split()[-1] != "open"

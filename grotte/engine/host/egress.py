@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .spec import Egress
+from .standalone import host_addresses
 from .standalone.netfilter import NEVER
-from .standalone.network import FORWARDER, local_addresses
+from .standalone.network import FORWARDER
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 MAX_RESOLVERS = 3  # the C library looks at no more
@@ -43,7 +44,7 @@ def find_resolvers() -> list[str]:
 
     Those of the host, if a sandbox may reach them; pasta's, which hands on to the host's, if they are the host itself.
     """
-    closed = [ipaddress.ip_network(text) for text in (*NEVER, *local_addresses())]
+    closed = [ipaddress.ip_network(text) for text in (*NEVER, *host_addresses.local())]
     found = []
     with contextlib.suppress(OSError):
         for line in RESOLV_CONF.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -19,7 +19,7 @@ import sys
 import time
 from typing import cast
 
-from . import base, disks, network, sandbox, syscalls, trees, volumes
+from . import base, disks, host_addresses, network, sandbox, syscalls, trees, volumes
 from .children import Child, Config, Launch, WantedNetwork, kill_child, order_of, parent_of, read_info
 from .layers import Layers
 from .namespaces import DATA, IDS, ROOT_BASE, IdMap, fork_mapped, prepare_stage
@@ -46,7 +46,7 @@ class Launcher:
         self._poller = select.epoll()
         self._infos: dict[int, str] = {}
         self._networks = network.Networks(self._poller, config["pasta"], self._tell_network, self._network_closed)
-        self._changes = network.watch_host()
+        self._changes = host_addresses.watch()
 
     def serve(self) -> None:
         """Serve until the engine is gone; then leave nothing alive."""
@@ -66,7 +66,7 @@ class Launcher:
                     self._meet(self._infos[info])
                 self._networks.serve(ready)
                 if self._changes.fileno() in ready:
-                    network.forget_changes(self._changes)
+                    host_addresses.forget_changes(self._changes)
                     self._networks.host_changed()
                 if self._control.fileno() in ready and not self._receive():
                     return

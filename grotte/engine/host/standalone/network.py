@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from . import netfilter, syscalls, taps
+from . import host_addresses, netfilter, syscalls, taps
 from .taps import INTERFACE, TUN, TUN_DEVICE
 
 ADDRESS, MASK, GATEWAY, FORWARDER = "10.0.2.100", "255.255.255.0", "10.0.2.2", "10.0.2.3"
@@ -27,7 +27,6 @@ TRIES = 10
 EARLY, LONGEST_PAUSE = 2.0, 0.25
 NOISE = ("Failed to send", "won't quit once netns is gone")
 MAX_REASON = 16 << 10
-RTMGRP_IPV4_IFADDR = 0x10
 # Whether it is as was asked for, and the reason if it is not.
 Answer = tuple[bool, str]
 
@@ -140,7 +139,7 @@ class Networks:
         self._links: dict[str, Link] = {}
         self._watched: dict[int, str] = {}
         self._ending: dict[str, Ending] = {}
-        self._local = local_addresses()
+        self._local = host_addresses.local()
 
     @property
     def pids(self) -> set[int]:
@@ -268,7 +267,7 @@ class Networks:
 
     def host_changed(self) -> None:
         """The host's addresses may have changed: close the new ones to all sandboxes."""
-        before, self._local = self._local, local_addresses()
+        before, self._local = self._local, host_addresses.local()
         if self._local != before:
             for link in self._links.values():
                 self._filter_again(link)
@@ -445,38 +444,6 @@ def _send_again(first: int, frames: list[bytes]) -> None:
 def _remove(first: int) -> None:
     _enter(first)
     taps.remove()
-
-
-def subscribe(groups: int) -> socket.socket:
-    """Return a socket that hears of changes in the calling process's network namespace."""
-    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-    netlink.bind((0, groups))
-    return netlink
-
-
-def watch_host() -> socket.socket:
-    """Return a socket that becomes readable when the host's addresses change."""
-    return subscribe(RTMGRP_IPV4_IFADDR)
-
-
-def forget_changes(changes: socket.socket) -> None:
-    """Take what a subscription has to say."""
-    with contextlib.suppress(OSError):  # none left, or more than fit: it is looked at afresh anyway
-        while changes.recv(1 << 16):
-            pass
-
-
-def local_addresses() -> tuple[str, ...]:
-    """Return the ranges that are this host itself."""
-    found, address = set[str](), ""
-    with contextlib.suppress(OSError), open("/proc/net/fib_trie", encoding="ascii") as file:
-        for line in file:
-            words = line.split()
-            if words[0] in ("|--", "+--"):
-                address = words[1]
-            elif words[1:] == ["host", "LOCAL"]:
-                found.add(address + words[0])
-    return tuple(sorted(found))
 
 
 def open_tun() -> None:
