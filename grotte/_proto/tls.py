@@ -37,6 +37,7 @@ class TlsPump:
             self._session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self._verifies = context.verify_mode != ssl.CERT_NONE
         self._host = server_hostname
+        #: Of the peer's certificate, once the handshake is complete.
         self._names: set[str] | None = None
         self._plain = memoryview(bytearray(2 * RECORD))
         self.unsent = bytearray()
@@ -56,7 +57,19 @@ class TlsPump:
             return False
         finally:
             self._collect()
+        if self._names is None:
+            self._names = self._read_names()
         return True
+
+    def _read_names(self) -> set[str]:
+        """What the certificate is valid for: asked now, as whoever asks `covers` later does not hold the session.
+
+        OpenSSL has no answer, but an error, while another thread takes in a session ticket or a key update, and
+        after a failure.
+        """
+        names = (self._session.getpeercert() or {}).get("subjectAltName", ())
+        assert not isinstance(names, str)
+        return {str(name[1]) for name in names if name[0] == "DNS"}
 
     @property
     def protocol(self) -> str | None:
@@ -64,14 +77,13 @@ class TlsPump:
         return self._session.selected_alpn_protocol()
 
     def covers(self, host: str) -> bool:
-        """Whether the peer's certificate is valid for `host` too; always, if certificates are not verified."""
+        """Whether the peer's certificate is valid for `host` too; always, if certificates are not verified.
+
+        Any thread may ask, whatever another one does with the session.
+        """
         if host == self._host or not self._verifies:
             return True  # the handshake has looked
-        if self._names is None:
-            names = (self._session.getpeercert() or {}).get("subjectAltName", ())
-            assert not isinstance(names, str)
-            self._names = {str(name[1]) for name in names if name[0] == "DNS"}
-        return covers(self._names, host)
+        return covers(self._names or set(), host)
 
     def receive(self, data: bytes | memoryview) -> None:
         """Take bytes from the socket."""

@@ -1,4 +1,7 @@
-"""A channel with TLS on a socket that takes only so much: nothing that could leave stays, and nothing is lost."""
+"""A channel with TLS on a socket that takes only so much: nothing that could leave stays, and nothing is lost.
+
+And what others may ask of its session meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -74,3 +77,21 @@ def test_a_full_backlog_that_leaves_at_once_is_followed_by_the_rest(tmp_path: Pa
         peer.drain()
         assert backlogs, "the backlog was never full"
         assert peer.received == content
+
+
+def test_whom_a_certificate_covers_is_known_whatever_became_of_the_session(tmp_path: Path) -> None:
+    """Whoever looks for a connection to share asks that of those too whose reader is in the middle of a message."""
+    certificate = make_certificate(tmp_path, "localhost", "*.shared.localhost")
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        pump = TlsPump(certificate.client_context(), "localhost")
+        peer = Peer(far, certificate.server_context("h2"))
+        assert not pump.covers("a.shared.localhost"), "nothing is known before the handshake"
+        peer.shake_hands(pump)
+        channel = Channel(near, pump)
+        far.sendall(b"this is no TLS record")
+        channel.receive()
+        assert pump.failure is not None
+        assert pump.covers("a.shared.localhost")
+        assert not pump.covers("elsewhere.localhost")
