@@ -14,7 +14,7 @@ from h2 import exceptions as h2_errors
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
-from hpack import HeaderTuple, HPACKError, NeverIndexedHeaderTuple
+from hpack import Encoder, HeaderTuple, HPACKError, NeverIndexedHeaderTuple
 from hyperframe.exceptions import HyperframeError
 
 from grotte._proto.http2 import frames, settings
@@ -72,6 +72,7 @@ class H2Codec(ControlFrames):
             },
         )
         self._h2.decoder.max_header_list_size = max_header_list
+        self._h2.encoder = _Encoder()
         self._h2.initiate_connection()
         if self._connection_window > frames.DEFAULT_WINDOW:
             self._h2.increment_flow_control_window(self._connection_window - frames.DEFAULT_WINDOW)
@@ -201,7 +202,8 @@ class H2Codec(ControlFrames):
             self._stream_error(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the response's end", events)
         try:
             # h2 would answer with a RST_STREAM and credit the connection by rules of its own.
-            self._h2._inbound_flow_control_window_manager.window_consumed(len(payload))  # noqa: SLF001
+            # A frame that it never sees counts against its window nowhere else.
+            self._h2._inbound_flow_control_window_manager.window_consumed(len(payload))  # noqa: SLF001 - no other way
         except h2_errors.ProtocolError as error:
             raise _connection_error(error) from error
         self._credit(len(payload))
@@ -273,7 +275,7 @@ class H2Codec(ControlFrames):
                 response = self._rules.response(headers)
                 stream.answer(response, end_stream=ends)
                 # h2 does not know that a 304 has a content-length and no content.
-                self._h2.streams[stream_id]._expected_content_length = None  # noqa: SLF001
+                self._h2.streams[stream_id]._expected_content_length = None  # noqa: SLF001 - no other way
                 events.append(ResponseHeaders(stream_id, response.status, headers, ends))
             elif isinstance(event, h2_events.TrailersReceived):
                 ends = True
@@ -330,6 +332,28 @@ class H2Codec(ControlFrames):
                 events.append(StreamReset(stream_id, ErrorCode.FLOW_CONTROL_ERROR, remote=False, message=message))
             else:
                 events.append(WindowOpened(stream_id))
+
+
+class _Encoder(Encoder):
+    """Says of the sizes that its table had since the last block the smallest and the last (RFC 7541, 4.2).
+
+    That of `hpack` says all of them, those which the peer permits no more too, and none if the last was no change.
+    """
+
+    @property
+    def header_table_size(self) -> int:
+        """What the peer permits the table, in bytes."""
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, size: int) -> None:
+        table = self.header_table
+        announces = table.resized
+        table.maxsize = size
+        table.resized = announces or table.resized
+        if table.resized:
+            smallest = min([size, *self.table_size_changes])
+            self.table_size_changes = [smallest, size] if smallest < size else [size]
 
 
 def _tuple(header: Header) -> HeaderTuple:

@@ -1,13 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 
 from tests.proto.http2.peer import CODECS, Settled
-
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("http2", deadline=None)
-settings.load_profile("http2")
 
 
 @pytest.fixture(params=CODECS)

@@ -368,6 +368,6 @@ class InterleavingsOfH2(Interleavings):
 
 
 TestNative = Interleavings.TestCase
-TestNative.settings = settings(max_examples=250, stateful_step_count=80, deadline=None)
+TestNative.settings = settings(max_examples=250, stateful_step_count=80)
 TestH2 = InterleavingsOfH2.TestCase
-TestH2.settings = settings(max_examples=100, stateful_step_count=80, deadline=None)
+TestH2.settings = settings(max_examples=100, stateful_step_count=80)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hpack import Decoder
 
 from grotte._proto.http2.codec import (
     ASSUMED_MAX_CONCURRENT_STREAMS,
@@ -303,6 +304,26 @@ def test_settings_are_applied_and_acknowledged(codec_name: str) -> None:
     assert codec.receive(raw(SETTINGS, ACK) + raw_settings((0x5, 20_000))) == [SettingsReceived(7)]
     assert codec.max_concurrent_streams == 7
     assert codec.receive(raw_settings((0x3, 2**32 - 1), (0x3, 0))) == [SettingsReceived(0)]
+
+
+@pytest.mark.parametrize("sizes", [(146, 145), (1, 0), (0, 0), (200, 100, 200), (0, 4096), (100, 4096), (50, 50, 60)])
+def test_table_sizes_that_followed_one_another_between_two_requests(codec_name: str, sizes: tuple[int, ...]) -> None:
+    """Only what the peer still permits is announced (RFC 7541, 4.2), and none of it is forgotten."""
+    codec, decoder = new_codec(codec_name), Decoder()
+    codec.receive(raw_settings())
+
+    def ask() -> None:
+        codec.open_stream(REQUEST, end_stream=True)
+        (block,) = (payload for kind, _, _, payload in take(codec) if kind == HEADERS)
+        assert list(decoder.decode(block, raw=True)) == REQUEST
+
+    ask()
+    for size in sizes:
+        codec.receive(raw_settings((0x1, size)))
+        decoder.max_allowed_table_size = size  # as of the acknowledgement
+    for _ in range(2):
+        ask()
+    assert decoder.header_table_size <= sizes[-1]
 
 
 def test_settings_without_a_limit_allow_any_number_of_streams(codec_name: str) -> None:
