@@ -11,9 +11,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from grotte.engine.host import Guest, GuestError, SandboxHost, SandboxSpec
+from grotte.engine.host import Guest, GuestError, SandboxHost, SandboxSpec, SpawnRequest, TerminalSize
 from grotte.engine.host.standalone.base_texts import SYSTEM_USERS
-from tests.host.support import python, read_all, run, shell
+from tests.host.support import SECONDS, python, read_all, run, shell
 
 CALL = """
 import ctypes, os, socket, struct, errno
@@ -126,6 +126,23 @@ async def test_interpreter_of_the_guest_cannot_be_changed(pybox: Guest) -> None:
         assert (await shell(pybox, f"echo x > {target}", user="root")).status.code != 0, target
     assert (await run(pybox, "ls", "/run/grotte")).status.code != 0
     assert (await shell(pybox, "mv /run/grotte/runtime /run/x", user="root")).status.code != 0
+
+
+async def test_what_the_guest_imports_later_is_what_was_there_at_its_start(box: Guest) -> None:
+    # Door: another directory in the place of the guest's, with modules and libraries that it has not loaded yet.
+    moved = await shell(box, "mv /run/grotte /run/moved && mkdir -p /run/grotte/runtime && ls /run/moved", user="root")
+    assert moved.status.code == 0, moved
+    assert (await box.stat("/run/grotte/runtime", "user")).owner == "root"
+    watch = await box.watch("/tmp", "user")
+    watch.close()
+    request = SpawnRequest("/bin/sh", ("-c", "stty size"), {"PATH": "/usr/bin:/bin"}, terminal=TerminalSize(90, 30))
+    process = await box.spawn(request)
+    with anyio.fail_after(SECONDS):
+        assert (await process.wait()).code == 0
+    assert os.read(process.stdout, 100).split() == [b"30", b"90"]
+    for fd in (process.stdin, process.stdout):
+        os.close(fd or -1)
+    assert (await box.usage()).memory > 0
 
 
 async def test_ptrace_of_the_guest(pybox: Guest) -> None:

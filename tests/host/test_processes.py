@@ -8,7 +8,16 @@ import signal
 import anyio
 import pytest
 
-from grotte.engine.host import ExitStatus, Guest, GuestError, HostError, SandboxHost, SandboxSpec, SpawnRequest
+from grotte.engine.host import (
+    ExitStatus,
+    Guest,
+    GuestError,
+    HostError,
+    SandboxHost,
+    SandboxSpec,
+    SpawnedProcess,
+    SpawnRequest,
+)
 from tests.host.support import SECONDS, run, shell
 
 
@@ -25,6 +34,13 @@ async def test_output_is_kept_apart(box: Guest) -> None:
 async def test_stdin(box: Guest) -> None:
     assert (await run(box, "cat", stdin=b"hello")).out == "hello"
     assert (await run(box, "cat")).out == ""  # /dev/null
+
+
+@pytest.mark.parametrize("user", ["user", "root"])
+async def test_streams_can_be_opened_by_name(box: Guest, user: str) -> None:
+    script = "cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr"
+    result = await run(box, "/bin/sh", "-c", script, user=user, stdin=b"in\n")
+    assert (result.out, result.err) == ("in\nout\n", "err\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -172,13 +188,22 @@ async def test_many_at_once(box: Guest) -> None:
 
 async def test_cancelled_spawn_leaves_no_process(box: Guest) -> None:
     before = set(os.listdir("/proc/self/fd"))
+    in_time: list[SpawnedProcess] = []  # on a busy machine the answer can be there before anything is cancelled
+
+    async def spawn() -> None:
+        in_time.append(await box.spawn(SpawnRequest("/bin/sleep", ("97",))))
+
     for turn in range(20):
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
-                group.start_soon(box.spawn, SpawnRequest("/bin/sleep", ("97",)))
+                group.start_soon(spawn)
                 for _ in range(turn % 4):
                     await anyio.sleep(0)
                 scope.cancel()
+    for process in in_time:
+        await box.kill_tree(process.pid)
+        for fd in (process.stdout, process.stderr):
+            os.close(fd or -1)
     for _ in range(100):
         if (await shell(box, "grep -l sleep /proc/[0-9]*/comm | wc -l")).out.strip() == "0":
             break

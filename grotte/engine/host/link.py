@@ -79,7 +79,23 @@ class GuestLink:
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting[self._next_id] = future, abandoned
         self._send(frame, fds)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._drop_answer(future, abandoned)
+            raise
+
+    def _drop_answer(self, future: asyncio.Future[Answer], abandoned: Abandoned | None) -> None:
+        """The caller was cancelled; the answer may have come at the same moment, and then nobody else knows of it."""
+        if not future.done() or future.cancelled() or future.exception() is not None:
+            return
+        result, fds = future.result()
+        close_all(fds)
+        if abandoned is not None and self._closed is None:
+            try:
+                self._abandon(abandoned, result)
+            except FrameError:
+                self.close("the guest broke the protocol")
 
     def post(self, op: str, arguments: dict[str, object]) -> None:
         """Ask for something whose answer nobody needs."""

@@ -10,31 +10,38 @@ import hashlib
 import importlib.util
 import marshal
 import os
-import py_compile
 import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import CodeType
 
 import msgspec
 
+from . import lean_code
 from .spec import HostError
 from .standalone import bundle
 
 STANDALONE = Path(__file__).parent / "standalone"
 PROBE_SECONDS = 30
-# Nothing that is imported is garbage: looking for some would be a tenth of the time in which the guest starts.
-START = (
-    "import gc; gc.disable(); from standalone.bundle import use; use('{bundle}')\n"
-    "from standalone.guest import main; gc.freeze(); gc.enable(); main()"
-)
+UNCHECKED_HASH = 1  # in the flags of compiled code
 BUNDLE = "bundle"
-# Codecs are looked up by name when they are first used, which is too late inside.
+ENCODINGS = "lean_encodings.py"
+# Nothing that is imported is garbage: looking for some would be a tenth of the time in which the guest starts.
+START = """\
+import gc, marshal, posix; gc.disable()
+directory = posix.open('{place}', posix.O_PATH | posix.O_CLOEXEC)
+file = posix.open('{bundle}', posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=directory)
+exec(marshal.loads(posix.pread(file, {size}, {at})), first := {{'__name__': 'bundle'}})
+first['use'](directory, file, {at} + {size})
+from standalone.guest import main; gc.freeze(); gc.enable(); main()"""
+# With all that the guest imports later.
 PROBE = """
 import sys; sys.path.insert(0, sys.argv[1])
-import encodings.ascii, encodings.latin_1, encodings.utf_8, traceback, standalone.guest, standalone.sudo, json, os
-import standalone.bundle, standalone.copying, standalone.provision, warnings
+import traceback, warnings, json, os, standalone.guest, standalone.sudo, standalone.copying, standalone.provision
+import standalone.bundle, standalone.lean_encodings
+import standalone.elevations, standalone.filework, standalone.terminals, standalone.usage
 from importlib.machinery import PathFinder
 def spec_of(name, module):
     spec, package = getattr(module, "__spec__", None), sys.modules.get(name.rpartition(".")[0])
@@ -73,7 +80,7 @@ def build(directory: Path, mount_point: str) -> tuple[Path, list[str]]:
     """
     found = _probe()
     modules = _module_targets(found)
-    files = dict(modules)
+    files = {os.path.join(found.stdlib, "os.py"): f"{_library(found)}/os.py", **modules}
     libraries = [path for path in found.maps if _is_library(path, files)]
     files |= {name: f"libs/{os.path.basename(name)}" for path in libraries for name in _names_of(path)}
     files |= {found.exe: "bin/python", interpreter_of(found.exe): "loader"}
@@ -84,7 +91,9 @@ def build(directory: Path, mount_point: str) -> tuple[Path, list[str]]:
         if other != target:
             shutil.rmtree(other, ignore_errors=True)
     command = [f"{mount_point}/loader", "--library-path", f"{mount_point}/libs", f"{mount_point}/bin/python"]
-    return target, [*command, "-I", "-S", "-X", "utf8", "-c", START.format(bundle=f"{mount_point}/{BUNDLE}")]
+    size = bundle.size_of_first((target / BUNDLE).read_bytes())
+    start = START.format(place=mount_point, bundle=BUNDLE, at=bundle.HEADER_SIZE, size=size)
+    return target, [*command, "-I", "-S", "-X", "utf8", "-c", start]
 
 
 def _probe() -> _Interpreter:
@@ -96,13 +105,18 @@ def _probe() -> _Interpreter:
         raise HostError(f"the Python interpreter {sys.executable} cannot be examined: {error}") from error
 
 
+def _library(found: _Interpreter) -> str:
+    return os.path.relpath(found.stdlib, found.prefix)
+
+
 def _module_targets(found: _Interpreter) -> dict[str, str]:
-    library = os.path.relpath(found.stdlib, found.prefix)
-    targets = {os.path.join(found.stdlib, "os.py"): f"{library}/os.py"}
-    for path in found.modules:
-        if path.startswith(f"{STANDALONE}{os.sep}"):
-            targets[path] = f"{library}/standalone/{os.path.basename(path)}"
-        else:
+    targets = {}
+    for path, name in found.modules.items():
+        if path == f"{STANDALONE}{os.sep}{ENCODINGS}":
+            targets[path] = f"{_library(found)}/encodings.py"
+        elif path.startswith(f"{STANDALONE}{os.sep}"):
+            targets[path] = f"{_library(found)}/standalone/{os.path.basename(path)}"
+        elif name.partition(".")[0] != "encodings":
             targets[path] = os.path.relpath(path, found.prefix)
     return targets
 
@@ -110,13 +124,19 @@ def _module_targets(found: _Interpreter) -> dict[str, str]:
 def _bundle(names: dict[str, str], targets: dict[str, str]) -> bytes:
     """Return all modules in one file; see `standalone.bundle`."""
     codes, libraries = {}, {}
-    for path, name in names.items():
+    for path, target in targets.items():
         if path.endswith(".py"):
-            code = compile(Path(path).read_bytes(), targets[path], "exec", dont_inherit=True, optimize=0)
-            codes[name] = os.path.basename(path) == "__init__.py", marshal.dumps(code)
+            codes[names[path]] = os.path.basename(path) == "__init__.py", marshal.dumps(_compiled(path, target))
         else:
-            libraries[name] = targets[path]
-    return bundle.pack(codes, libraries)
+            libraries[names[path]] = target
+    return bundle.pack(marshal.dumps(_compiled(bundle.__file__, BUNDLE)), codes, libraries)
+
+
+def _compiled(path: str, target: str) -> CodeType:
+    source = Path(path).read_bytes()
+    if path.startswith(f"{STANDALONE}{os.sep}"):
+        return lean_code.compiled(source, target)
+    return compile(source, target, "exec", dont_inherit=True, optimize=0)
 
 
 def _is_library(path: str, modules: dict[str, str]) -> bool:
@@ -150,7 +170,8 @@ def interpreter_of(executable: str) -> str:
 
 def _key(files: dict[str, str]) -> str:
     digest = hashlib.sha256(sys.version.encode())
-    for source, target in sorted(files.items()):
+    makers = {__file__: "runtime", lean_code.__file__: "lean_code"}
+    for source, target in sorted((files | makers).items()):
         info = os.stat(source)
         digest.update(f"{target} {info.st_size} {info.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
@@ -165,11 +186,18 @@ def _copy(files: dict[str, str], modules: bytes, target: Path) -> None:
         shutil.copyfile(source, destination)
         destination.chmod(0o644 if name.endswith(".py") else 0o755)
         if name.endswith(".py"):
-            compiled = importlib.util.cache_from_source(str(destination), optimization="")
-            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            py_compile.compile(str(destination), compiled, doraise=True, invalidation_mode=mode)
+            _write_compiled(source, name, destination)
     (fresh / BUNDLE).write_bytes(modules)
     (fresh / BUNDLE).chmod(0o644)
     for directory, _, _ in os.walk(fresh):
         os.chmod(directory, 0o755)  # noqa: S103 - a copy of what every user may read
     fresh.rename(target)
+
+
+def _write_compiled(source: str, name: str, destination: Path) -> None:
+    """Write a module's code where the interpreter looks for it, marked as never to be compared with its text."""
+    path = Path(importlib.util.cache_from_source(str(destination), optimization=""))
+    path.parent.mkdir(exist_ok=True)
+    header = importlib.util.MAGIC_NUMBER + UNCHECKED_HASH.to_bytes(4, "little")
+    text_hash = importlib.util.source_hash(destination.read_bytes())
+    path.write_bytes(header + text_hash + marshal.dumps(_compiled(source, name)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from .wire import RefusedError
 
 MAX_FILE = 1 << 20
+MAX_KNOWN = 256
 NO_ID, MAX_DIGITS = 2**32 - 1, 10
 ADMINISTRATORS = ("sudo", "wheel", "admin")
 #: Programs start with this search path, as on every Debian.
@@ -30,11 +31,30 @@ class Account:
         return {"PATH": PATH, "HOME": self.home, "USER": self.name, "LOGNAME": self.name}
 
 
+class _Table:
+    """What a file said when it was read.
+
+    Attributes:
+        key: Tells whether it has changed since.
+        lines: Those that make sense, each in its fields.
+        users: The accounts by the names that were asked for.
+        groups: The same of the groups of users.
+    """
+
+    __slots__ = ("groups", "key", "lines", "users")
+
+    def __init__(self, key: tuple[int, int], lines: list[list[str]]) -> None:
+        self.key = key
+        self.lines = lines
+        self.users: dict[str, Account] = {}
+        self.groups: dict[tuple[str, int], list[int]] = {}
+
+
 class Accounts:
     """Lookups in /etc/passwd and /etc/group, reread when they change."""
 
     def __init__(self) -> None:
-        self._cache: dict[str, tuple[tuple[int, int], list[list[str]]]] = {}
+        self._tables: dict[str, _Table] = {}
 
     def user(self, name: str) -> Account:
         """Return a user by name, or by a number that need not have one; root is there even where no file says so.
@@ -42,9 +62,14 @@ class Accounts:
         Raises:
             RefusedError: There is no such user.
         """
-        for fields in self._lines("/etc/passwd", 6):
-            if fields[0] == name and name:
-                return Account(name, int(fields[2]), int(fields[3]), fields[5] or "/")
+        table = self._table("/etc/passwd")
+        if name in table.users:
+            return table.users[name]
+        for fields in table.lines:
+            if fields[0] == name and name and len(fields) >= 6:
+                account = Account(name, int(fields[2]), int(fields[3]), fields[5] or "/")
+                table.users[name] = account
+                return account
         if name == "root":
             return Account(name, 0, 0, "/root")
         if name.isascii() and name.isdigit() and len(name) <= MAX_DIGITS and int(name) < NO_ID:
@@ -76,8 +101,15 @@ class Accounts:
 
     def groups(self, account: Account) -> list[int]:
         """Return the ids of all groups of a user."""
-        extra = [int(f[2]) for f in self._lines("/etc/group", 4) if account.name in f[3].split(",")]
-        return sorted({account.gid, *extra})
+        table = self._table("/etc/group")
+        found = table.groups.get((account.name, account.gid))
+        if found is None:
+            named = [f for f in table.lines if len(f) >= 4 and account.name in f[3]]
+            extra = [int(f[2]) for f in named if account.name in f[3].split(",")]
+            found = sorted({account.gid, *extra})
+            if len(table.groups) < MAX_KNOWN:
+                table.groups[account.name, account.gid] = found
+        return found
 
     def user_name(self, uid: int) -> str:
         """Return the name of a user id, or the id as text."""
@@ -92,23 +124,30 @@ class Accounts:
         return next((fields[0] for fields in self._lines(path, 3) if fields[2] == text), text)
 
     def _lines(self, path: str, fields: int) -> list[list[str]]:
+        return [line for line in self._table(path).lines if len(line) >= fields]
+
+    def _table(self, path: str) -> _Table:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            table = self._tables.get(path)
+            if table is None or table.key != _key(posix.stat(path)):
+                table = self._tables[path] = _read(path)
         except OSError:
-            return []
-        try:
-            info = os.fstat(fd)
-            key = (info.st_mtime_ns, info.st_ino)
-            cached = self._cache.get(path)
-            if cached is None or cached[0] != key:
-                text = os.read(fd, MAX_FILE).decode("utf-8", "replace")
-                cached = (key, [line for line in (raw.split(":") for raw in text.splitlines()) if _sane(line)])
-                self._cache[path] = cached
-        except OSError:
-            return []
-        finally:
-            os.close(fd)
-        return [line for line in cached[1] if len(line) >= fields]
+            return _Table((0, 0), [])
+        return table
+
+
+def _key(info: posix.stat_result) -> tuple[int, int]:
+    return info.st_mtime_ns, info.st_ino
+
+
+def _read(path: str) -> _Table:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    try:
+        key = _key(posix.fstat(fd))
+        text = posix.read(fd, MAX_FILE).decode("utf-8", "replace")
+    finally:
+        posix.close(fd)
+    return _Table(key, [line for line in (raw.split(":") for raw in text.splitlines()) if _sane(line)])
 
 
 def _sane(fields: list[str]) -> bool:

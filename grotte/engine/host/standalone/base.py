@@ -149,7 +149,7 @@ def _make_usr(layer: str, privileged: bool) -> None:
         os.makedirs(f"{layer}/{name}", exist_ok=True)
     for name in directories(f"{layer}/local", LOCAL_DEPTH):
         os.chmod(f"{layer}/local/{name}", 0o777)  # noqa: S103 - what is local is the user's
-    os.chmod(f"{layer}/local", 0o777)  # noqa: S103
+    os.chmod(f"{layer}/local", 0o777)  # noqa: S103 - as is that itself
     if not os.path.lexists(f"{HOST_USR}/bin/python"):
         os.symlink("python3", f"{layer}/bin/python")
     if privileged:

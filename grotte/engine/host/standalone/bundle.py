@@ -1,18 +1,20 @@
 """Modules from one file: looking for each of them in directories would take longer than most of them take to run.
 
 What is imported later comes from there, too: from a file that is open already, so that nobody inside can put another
-one in its place.
+one in its place. The same holds for libraries, which are found from a directory that is open already.
 """
 
 from __future__ import annotations
 
-import _collections_abc
 import marshal
 import posix
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader
-from types import ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 HEADER_SIZE = 8
 
@@ -21,15 +23,17 @@ class Bundle:
     """Finds and loads modules of a bundle: the length of its index, the index, and code.
 
     Args:
-        path: Where the bundle is; the libraries of modules that are no Python are found relative to its directory.
+        directory: Where the bundle is, opened; the libraries of modules that are no Python are found relative to it.
+        file: The bundle, opened.
+        start: Where in the file it begins.
     """
 
-    def __init__(self, path: str) -> None:
-        self._directory = path.rpartition("/")[0]
-        self._fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-        size = int.from_bytes(posix.pread(self._fd, HEADER_SIZE, 0), "big")
-        index = posix.pread(self._fd, size, HEADER_SIZE)
-        self._start = HEADER_SIZE + size
+    def __init__(self, directory: int, file: int, start: int = 0) -> None:
+        self._directory = f"/proc/self/fd/{directory}"
+        self._file = file
+        size = int.from_bytes(posix.pread(file, HEADER_SIZE, start), "big")
+        index = posix.pread(file, size, start + HEADER_SIZE)
+        self._start = start + HEADER_SIZE + size
         self._modules: dict[str, tuple[bool, int, int]]
         self._libraries: dict[str, str]
         self._modules, self._libraries = marshal.loads(index)  # noqa: S302 - written by the engine, read-only here
@@ -50,21 +54,20 @@ class Bundle:
     def exec_module(self, module: ModuleType) -> None:
         """Run its code."""
         _, offset, size = self._modules[module.__name__]
-        code = marshal.loads(posix.pread(self._fd, size, self._start + offset))  # noqa: S302 - the same
+        code = marshal.loads(posix.pread(self._file, size, self._start + offset))  # noqa: S302 - the same
         exec(code, module.__dict__)  # noqa: S102 - that is what importing is
 
 
-def use(path: str) -> None:
+def use(directory: int, file: int, start: int) -> None:
     """From now on, import what Python does not hold itself from a bundle, and nothing from anywhere else."""
-    sys.meta_path[2:] = [Bundle(path)]
-    # Under its public name, too: by that alone, all of `collections` would have to be imported first.
-    sys.modules.setdefault("collections.abc", _collections_abc)
+    sys.meta_path[2:] = [Bundle(directory, file, start)]
 
 
-def pack(codes: dict[str, tuple[bool, bytes]], libraries: dict[str, str]) -> bytes:
+def pack(first: bytes, codes: dict[str, tuple[bool, bytes]], libraries: dict[str, str]) -> bytes:
     """Make a bundle.
 
     Args:
+        first: The marshalled code of this module, which cannot be imported before it is there; the bundle follows it.
         codes: Whether each module is a package, and its marshalled code.
         libraries: Where the library of each other module is, relative to the bundle.
     """
@@ -73,4 +76,10 @@ def pack(codes: dict[str, tuple[bool, bytes]], libraries: dict[str, str]) -> byt
         modules[name] = is_package, offset, len(code)
         offset += len(code)
     index = marshal.dumps((modules, libraries))
-    return b"".join([len(index).to_bytes(HEADER_SIZE, "big"), index, *(code for _, code in codes.values())])
+    sizes = (size.to_bytes(HEADER_SIZE, "big") for size in (len(first), len(index)))
+    return b"".join([next(sizes), first, next(sizes), index, *(code for _, code in codes.values())])
+
+
+def size_of_first(packed: bytes) -> int:
+    """Return how long the code is that comes first in a bundle, after its size."""
+    return int.from_bytes(packed[:HEADER_SIZE], "big")

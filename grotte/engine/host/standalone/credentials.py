@@ -8,21 +8,15 @@ and exec makes them those of the user in the child. No code of the child's runs 
 
 from __future__ import annotations
 
-import ctypes
-import os
-from collections.abc import Sequence
+import posix
 
-from . import programs, syscalls
+from . import libc, programs
 from .accounts import Account
 from .lean import SIGKILL
 
-#: setgroups, setresgid and setresuid, which libc would make of all threads.
-_NUMBERS = {"x86_64": (116, 119, 117), "aarch64": (159, 149, 147)}
-_UNCHANGED = -1
-
-# Without giving up the interpreter's lock: nobody else needs to run meanwhile.
-_libc = ctypes.PyDLL(None, use_errno=True)
-_numbers = _NUMBERS.get(os.uname().machine)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def start(
@@ -38,7 +32,7 @@ def start(
     Raises:
         OSError: It could not be started.
     """
-    if _numbers is not None:
+    if libc.HAS_THREAD_IDS:
         try:
             with _Borrowed(account, groups):
                 return programs.start(arguments, streams, cwd, environment)
@@ -55,37 +49,21 @@ class _Borrowed:
         self._groups = groups
 
     def __enter__(self) -> None:
-        self._own = os.getgroups()
+        self._own = posix.getgroups()
         try:
-            _set_groups(self._groups)
-            _set_ids(1, self._account.gid)
-            _set_ids(2, self._account.uid)  # last: it takes away the right to do the others
+            libc.set_groups(self._groups)
+            libc.set_group(self._account.gid)
+            libc.set_user(self._account.uid)  # last: it takes away the right to do the others
         except OSError:
             self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
-        _set_ids(2, 0)
-        _set_ids(1, 0)
-        _set_groups(self._own)
+        libc.set_user(0)
+        libc.set_group(0)
+        libc.set_groups(self._own)
         # a change of ids resets it, on some machines to what lets others look into this process
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-
-
-def _set_groups(groups: list[int]) -> None:
-    _call(0, len(groups), (ctypes.c_uint32 * len(groups))(*groups))
-
-
-def _set_ids(which: int, number: int) -> None:
-    """Set the real and the effective id."""
-    _call(which, ctypes.c_uint32(number), ctypes.c_uint32(number), ctypes.c_uint32(_UNCHANGED))
-
-
-def _call(which: int, *arguments: object) -> None:
-    assert _numbers is not None
-    if _libc.syscall(_numbers[which], *arguments) < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
 
 
 def end_with_parent() -> None:
@@ -93,4 +71,4 @@ def end_with_parent() -> None:
 
     So it is asked for by a thread that never changes them.
     """
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
+    libc.prctl(libc.PR_SET_PDEATHSIG, SIGKILL)

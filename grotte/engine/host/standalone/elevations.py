@@ -11,17 +11,14 @@ import os
 import select
 import struct
 import termios
-from collections.abc import Iterable
 
 from . import family, notation, programs, terminals
 from .accounts import Accounts
 from .lean import (
-    AF_UNIX,
     CMSG_SPACE,
     MSG_CMSG_CLOEXEC,
     MSG_CTRUNC,
     SO_PEERCRED,
-    SOCK_SEQPACKET,
     SOL_SOCKET,
     accept,
     received_fds,
@@ -30,8 +27,12 @@ from .lean import (
     suppress,
 )
 from .processes import be_killed_before_the_guest
-from .sudo_link import ADDRESS, SEALS, STATUS
+from .sudo_link import SEALS, STATUS
 from .wire import RefusedError, close_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_REQUEST = 4 << 20
 MAX_CLIENTS = 256
@@ -59,21 +60,14 @@ class Client:
 
 
 class Elevations:
-    """All clients, on the loop of a poller."""
+    """All clients, on the loop of a poller, which awaits the listening socket already."""
 
-    def __init__(self, poller: select.poll, accounts: Accounts, families: family.Numbers) -> None:
+    def __init__(self, listener: socket, poller: select.poll, accounts: Accounts, families: family.Numbers) -> None:
+        self._listener = listener
         self._poller = poller
         self._accounts = accounts
         self._families = families
         self._clients: dict[int, Client] = {}
-        self._listener = socket(AF_UNIX, SOCK_SEQPACKET)
-        self._listener.setblocking(False)
-        with suppress(FileNotFoundError):
-            os.unlink(ADDRESS)
-        self._listener.bind(ADDRESS)
-        os.chmod(ADDRESS, 0o666)  # noqa: S103 - who may have what is decided by the kernel's word on who asks
-        self._listener.listen(64)
-        poller.register(self._listener, select.POLLIN)
 
     def serve(self, ready: Iterable[int]) -> None:
         """Serve those of the descriptors that are clients, or new ones."""

@@ -7,10 +7,9 @@ by whatever a process starts, and which every process may read of every other.
 
 from __future__ import annotations
 
-import itertools
-import os
+import posix
 
-from . import syscalls
+from . import libc
 from .lean import SIGKILL, SIGSTOP, suppress
 
 RLIMIT_LOCKS = 10
@@ -22,20 +21,24 @@ class Numbers:
     """Numbers for families: the upper half is the command's, the lower one is that of a ``sudo`` in it, or 0."""
 
     def __init__(self) -> None:
-        self._next = itertools.count(1)
+        self._last = 0
 
     def fresh(self) -> int:
         """Return the number of a command's family."""
-        return next(self._next) << HALF
+        return self._next() << HALF
 
     def within(self, number: int) -> int:
         """Return the number of a family that is part of the family with this number."""
-        return (number >> HALF << HALF) + next(self._next)
+        return (number >> HALF << HALF) + self._next()
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
 
 
 def mark_next(number: int) -> None:
     """What the calling process starts from now on belongs to this family."""
-    syscalls.set_soft_limit(RLIMIT_LOCKS, number)
+    libc.set_soft_limit(RLIMIT_LOCKS, number)
 
 
 def number_of(pid: int) -> int:
@@ -65,7 +68,7 @@ def members(pid: int, number: int) -> set[int]:
     """Return a process with its descendants and its family, without the calling process; 0 for what is left of it."""
     children: dict[int, list[int]] = {}
     related = [pid] if pid else []
-    for name in os.listdir("/proc"):
+    for name in posix.listdir("/proc"):
         if name.isdigit() and (parent := _parent(name)):
             children.setdefault(parent, []).append(int(name))
             if _includes(number, number_of(int(name))):
@@ -76,7 +79,7 @@ def members(pid: int, number: int) -> set[int]:
         if member not in found:
             found.add(member)
             related += children.get(member, [])
-    return found - {os.getpid()}
+    return found - {posix.getpid()}
 
 
 def _includes(number: int, other: int) -> bool:
@@ -94,4 +97,4 @@ def _parent(pid: str) -> int:
 
 def _signal(pid: int, number: int) -> None:
     with suppress(ProcessLookupError):
-        os.kill(pid, number)
+        posix.kill(pid, number)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
 from . import trees
 from .accounts import Account, Accounts
 from .entries import METADATA_PREFIX, describe, printable
 from .lean import allocate_lock, suppress
 from .wire import Json, RefusedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644

@@ -8,7 +8,10 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MODIFY = 0x2
 ATTRIB = 0x4

@@ -1,13 +1,15 @@
 """What the guest needs of modules that take long to import: their halves in C, without the Python around them.
 
-Together, `socket`, `signal`, `threading`, `queue` and `contextlib` would be a third of the time in which it starts.
+Together, `socket`, `signal`, `threading` and `contextlib` would be a third of the time in which it starts. As much is
+`os`, which brings the abstract classes of all collections: what is imported before the first command uses `posix`.
 """
 
 from __future__ import annotations
 
-import struct
-from _queue import SimpleQueue
+import posix
+import sys
 from _signal import (  # type: ignore[import-not-found]  # which the type checker knows as `signal` only
+    SIG_BLOCK,
     SIG_DFL,
     SIGCHLD,
     SIGCONT,
@@ -17,6 +19,7 @@ from _signal import (  # type: ignore[import-not-found]  # which the type checke
     SIGQUIT,
     SIGSTOP,
     SIGTERM,
+    pthread_sigmask,
     set_wakeup_fd,
     signal,
 )
@@ -35,9 +38,13 @@ from _socket import (
     socket,
 )
 from _thread import LockType, allocate_lock, start_new_thread
-from collections.abc import Iterable, Sequence
 
-INT_SIZE = struct.calcsize("i")
+TYPE_CHECKING = False  # by this name type checkers know it, and `typing` would have to be imported
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+INT_SIZE = 4
+FILE_TYPE, DIRECTORY = 0o170000, 0o040000  # of a mode
 
 __all__ = [
     "AF_INET",
@@ -54,15 +61,19 @@ __all__ = [
     "SIGQUIT",
     "SIGSTOP",
     "SIGTERM",
+    "SIG_BLOCK",
     "SIG_DFL",
     "SOCK_SEQPACKET",
     "SOCK_STREAM",
     "SOL_SOCKET",
     "SO_PEERCRED",
     "LockType",
-    "SimpleQueue",
     "accept",
     "allocate_lock",
+    "encode",
+    "exists",
+    "is_directory",
+    "pthread_sigmask",
     "received_fds",
     "rights",
     "set_wakeup_fd",
@@ -99,9 +110,31 @@ def accept(listener: socket) -> socket:
     return socket(fileno=fd)
 
 
+def exists(path: str) -> bool:
+    """Whether there is something at the end of a path."""
+    try:
+        posix.stat(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def is_directory(path: str) -> bool:
+    """Whether a path leads to a directory."""
+    try:
+        return posix.stat(path).st_mode & FILE_TYPE == DIRECTORY
+    except (OSError, ValueError):
+        return False
+
+
+def encode(text: str) -> bytes:
+    """Return the bytes of a path, an argument or a variable, as `os.fsencode` does: the guest's encoding is UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def rights(fds: Sequence[int]) -> list[tuple[int, int, bytes]]:
     """Return the ancillary data that passes descriptors on."""
-    return [(SOL_SOCKET, SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+    return [(SOL_SOCKET, SCM_RIGHTS, b"".join([fd.to_bytes(INT_SIZE, sys.byteorder) for fd in fds]))] if fds else []
 
 
 def received_fds(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
@@ -109,6 +142,6 @@ def received_fds(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
     fds: list[int] = []
     for level, kind, content in ancillary:
         if level == SOL_SOCKET and kind == SCM_RIGHTS:
-            count = len(content) // INT_SIZE
-            fds += struct.unpack_from(f"{count}i", content)
+            places = range(0, len(content) - INT_SIZE + 1, INT_SIZE)
+            fds += [int.from_bytes(content[place : place + INT_SIZE], sys.byteorder) for place in places]
     return fds

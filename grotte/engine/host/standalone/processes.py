@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
-from collections.abc import Iterator, Sequence
+import posix
 
-from . import credentials, family, programs, terminals
+from . import credentials, family
 from .accounts import Account, Accounts
-from .lean import suppress
-from .terminals import Terminal, Terminals
+from .lean import exists, is_directory, suppress
 from .wire import Json, RefusedError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import select
+    from collections.abc import Iterator, Sequence
+
+    from .terminals import Terminals
+
 SHELL, BASH = "/bin/sh", "/bin/bash"
-OOM_SCORE = "100"
+OOM_SCORE = b"100"
 #: Of so many commands that ended what they left can still be found.
 MAX_OVER = 1024
 NULL_FD = 0  # the guest's own stdin reads nothing, either
@@ -49,9 +53,10 @@ class Order:
 class Processes:
     """The processes that the engine asked for, and all the orphans that end up with the first process."""
 
-    def __init__(self, accounts: Accounts, on_terminals: Terminals) -> None:
+    def __init__(self, accounts: Accounts, poller: select.poll) -> None:
         self._accounts = accounts
-        self._terminals = on_terminals
+        self._poller = poller
+        self._terminals: Terminals | None = None
         self._running: dict[int, int] = {}  # the number of each one's family
         self._over: dict[int, int] = {}  # the same of those that ended last
         self.families = family.Numbers()
@@ -68,9 +73,9 @@ class Processes:
         environment = {str(key): str(value) for key, value in _dict(request["envs"]).items()}
         if request["identify"]:
             environment = account.variables() | environment
-        if any("\0" in text for text in (*command, *environment, *environment.values(), cwd)):
+        if "\0" in "".join((*command, *environment, *environment.values(), cwd)):
             raise RefusedError("invalid_argument", "arguments and environment must not contain NUL")
-        size = terminals.read_size(request["pty"]) if request.get("pty") else None
+        size = read_size(request["pty"]) if request.get("pty") else None
         order = Order(account, self._accounts.groups(account), cwd, environment, fds, size)
         last: OSError | None = None
         for arguments in _attempts(command):
@@ -91,32 +96,17 @@ class Processes:
         return pid
 
     def _start_on_terminal(self, arguments: list[str], order: Order) -> int:
+        from .terminals import Terminals  # most sandboxes never have one
+
         assert order.size is not None
-        try:
-            # one for each attempt: a session that ends hangs up its terminal
-            master, slave = terminals.open_pair(order.account, order.size)
-        except OSError as error:
-            raise RefusedError("invalid_argument", f"no terminal could be opened: {error.strerror}") from error
-        terminal = Terminal(master, *order.fds)
-        try:
-            pid = programs.start(
-                arguments,
-                (slave, slave, slave),
-                order.cwd,
-                order.environment,
-                user=order.account.uid,
-                group=order.account.gid,
-                groups=order.groups,
-                new_session=True,
-                preexec=terminals.take_control,  # one ioctl, which takes no lock
-            )
-        except BaseException:
-            terminal.close()
-            raise
-        finally:
-            os.close(slave)
-        self._terminals.add(pid, terminal)
-        return pid
+        if self._terminals is None:
+            self._terminals = Terminals(self._poller)
+        return self._terminals.start(arguments, order, order.size)
+
+    def serve(self, ready: set[int]) -> None:
+        """Move bytes for those of the descriptors that belong to terminals."""
+        if self._terminals is not None:
+            self._terminals.serve(ready)
 
     def resize(self, pid: int, size: tuple[int, int]) -> bool:
         """Resize the terminal of a process; False when there is no such process.
@@ -124,7 +114,7 @@ class Processes:
         Raises:
             RefusedError: It has no terminal.
         """
-        terminal = self._terminals.find(pid)
+        terminal = self._terminals.find(pid) if self._terminals is not None else None
         if terminal is None and pid in self._running:
             raise RefusedError("internal", "the process has no terminal to resize")
         if terminal is not None:
@@ -134,12 +124,12 @@ class Processes:
     def signal(self, pid: int, number: int) -> bool:
         """Signal a running process that the engine started, or what one left that has ended; False without any."""
         if pid in self._running:
-            os.kill(pid, number)
+            posix.kill(pid, number)
             return True
         left = family.members(0, self._over[pid]) if pid in self._over else set()
         for member in left:
             with suppress(ProcessLookupError):
-                os.kill(member, number)
+                posix.kill(member, number)
         return bool(left)
 
     def kill_tree(self, pid: int) -> None:
@@ -158,7 +148,8 @@ class Processes:
         self._over[pid] = number
         if len(self._over) > MAX_OVER:
             del self._over[next(iter(self._over))]
-        self._terminals.end(pid)
+        if self._terminals is not None:
+            self._terminals.end(pid)
         return True
 
 
@@ -166,7 +157,7 @@ def reap() -> Iterator[tuple[int, int]]:
     """Reap all that have ended; yield pid and wait status of each."""
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status = posix.waitpid(-1, posix.WNOHANG)
         except ChildProcessError:
             return
         if pid == 0:
@@ -183,12 +174,12 @@ def _start_with_pipes(arguments: list[str], order: Order) -> int:
 
 def _attempts(command: list[str]) -> list[list[str]]:
     """Run an executable directly; anything else through the shell, whose exit status and text tell what is wrong."""
-    if command[0] == BASH and not os.path.exists(BASH) and os.path.exists(SHELL):
+    if command[0] == BASH and not exists(BASH) and exists(SHELL):
         command = [SHELL, *command[1:]]  # what every client runs commands with, and small images do not have
     wrapped = [SHELL, "-c", 'exec "$@"', command[0], *command]
-    if not os.path.exists(SHELL):
+    if not exists(SHELL):
         return [command]
-    return [command, wrapped] if command[0].startswith("/") and os.access(command[0], os.X_OK) else [wrapped]
+    return [command, wrapped] if command[0].startswith("/") and posix.access(command[0], posix.X_OK) else [wrapped]
 
 
 def _directory(cwd: object, account: Account) -> str:
@@ -197,12 +188,10 @@ def _directory(cwd: object, account: Account) -> str:
         text = account.home + text[1:]
     elif text.startswith("~"):
         raise RefusedError("invalid_argument", f"cannot resolve the home directory of another user: {text}")
-    text = os.path.join(account.home, text)
-    try:
-        if "\0" not in text and stat.S_ISDIR(os.stat(text).st_mode):
-            return text
-    except (OSError, UnicodeError):
-        pass
+    if not text.startswith("/"):
+        text = f"{account.home.rstrip('/')}/{text}"
+    if is_directory(text):
+        return text
     if not cwd and text == account.home:
         return "/"
     raise RefusedError("invalid_argument", f"cwd '{text}' does not exist")
@@ -220,11 +209,19 @@ def _refusal(error: OSError, command: str, cwd: str) -> RefusedError:
 
 def be_killed_before_the_guest(pid: int) -> None:
     """When memory is short, a command goes first."""
-    try:
-        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(OOM_SCORE)
-    except OSError:  # it has ended already
-        pass
+    with suppress(OSError):  # it has ended already
+        file = posix.open(f"/proc/{pid}/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.write(file, OOM_SCORE)
+        finally:
+            posix.close(file)
+
+
+def read_size(value: object) -> tuple[int, int]:
+    """Return columns and rows of a request."""
+    assert isinstance(value, list)
+    columns, rows = value
+    return int(columns), int(rows)
 
 
 def _list(value: object) -> list[object]:

@@ -7,12 +7,18 @@ which it starts a program.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import sys
 from _posixsubprocess import fork_exec
-from collections.abc import Callable, Mapping, Sequence
+
+from .lean import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_COMPLAINT = 4096
+SEARCH_PATH = "/bin:/usr/bin"  # where no other is given, as everywhere
 
 
 def start(
@@ -47,7 +53,7 @@ def start(
         ValueError: An argument contains NUL, or the name of a variable an equals sign.
     """
     program = arguments[0] if executable is None else executable
-    complaint, complain = os.pipe()
+    complaint, complain = posix.pipe()
     try:
         try:
             places = _places(program, environment)
@@ -57,32 +63,33 @@ def start(
             version = () if sys.version_info >= (3, 14) else (True,)  # it may borrow the memory
             pid: int = fork_exec(*given, *fds, *child, *version)  # type: ignore[arg-type]  # no function is None
         finally:
-            os.close(complain)
+            posix.close(complain)
         said = _read_all(complaint)
     finally:
-        os.close(complaint)
+        posix.close(complaint)
     if said:
-        os.waitpid(pid, 0)
+        posix.waitpid(pid, 0)
         raise _error(said, cwd, program)
     return pid
 
 
 def _places(program: str, environment: Mapping[str, str]) -> tuple[bytes, ...]:
     if "/" in program:
-        return (os.fsencode(program),)
-    return tuple(os.path.join(os.fsencode(place), os.fsencode(program)) for place in os.get_exec_path(environment))
+        return (encode(program),)
+    places = environment.get("PATH", SEARCH_PATH).split(":")
+    return tuple([encode(f"{place}/{program}" if place else program) for place in places])
 
 
 def _assignments(environment: Mapping[str, str]) -> list[bytes]:
-    if any("=" in name for name in environment):
+    if "=" in "".join(environment):
         raise ValueError("the name of a variable contains an equals sign")
-    return [os.fsencode(f"{name}={value}") for name, value in environment.items()]
+    return [encode(f"{name}={value}") for name, value in environment.items()]
 
 
 def _read_all(fd: int) -> bytes:
     """Read until the program runs, which closes the other end, or has been given up."""
     data = b""
-    while len(data) < MAX_COMPLAINT and (piece := os.read(fd, MAX_COMPLAINT)):
+    while len(data) < MAX_COMPLAINT and (piece := posix.read(fd, MAX_COMPLAINT)):
         data += piece
     return data
 
@@ -91,4 +98,4 @@ def _error(said: bytes, cwd: str, program: str) -> OSError:
     """What the child said before its end: the kind of an exception, a number and, perhaps, where that was."""
     _, number, place = [*said.decode("ascii", "replace").split(":", 2), "", ""][:3]
     code = int(number or "0", 16) or errno.EIO
-    return OSError(code, os.strerror(code), cwd if place.startswith("noexec") else program)
+    return OSError(code, posix.strerror(code), cwd if place.startswith("noexec") else program)

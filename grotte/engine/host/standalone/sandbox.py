@@ -208,6 +208,7 @@ def _mount_volume(volume: str, path: str) -> None:
 def bubblewrap_arguments(plan: Plan) -> list[str]:
     """Return bubblewrap's command line: all namespaces but the user's and the network's, which are there already."""
     arguments = ["bwrap", "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
+    arguments += ["--setenv", "LC_ALL", "C"]  # the interpreter reads none of the image's locales then
     arguments += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     arguments += ["--hostname", plan.hostname, "--info-fd", "4", "--seccomp", "5"]
     arguments += ["--bind", ROOT, "/", "--proc", "/proc"]

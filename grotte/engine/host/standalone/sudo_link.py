@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import struct
 
-ADDRESS = "/run/grotte/sudo"
+from .sudo_door import ADDRESS as ADDRESS
+
 STATUS = struct.Struct("i")
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK

@@ -20,9 +20,6 @@ MS_SLAVE = 1 << 19
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
-PR_CAPBSET_READ = 23
-PR_CAPBSET_DROP = 24
-PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 PR_SET_CHILD_SUBREAPER = 36
 
 # The same numbers on x86_64 and aarch64.
@@ -39,8 +36,6 @@ AT_EMPTY_PATH = 0x1000
 AT_FDCWD = -100
 MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_RDONLY = 0x1
-MOUNT_ATTR_NOSUID = 0x2
-MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_IDMAP = 0x00100000
 
 FALLOC_FL_KEEP_SIZE = 1
@@ -84,14 +79,6 @@ def setns(fd: int, kind: int) -> None:
 def prctl(option: int, value: int) -> None:
     """Set one property of the calling process."""
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
-
-
-def set_soft_limit(kind: int, value: int) -> None:
-    """Set one of the calling process's limits, as far as it is its own to set."""
-    limit = (ctypes.c_uint64 * 2)()
-    _check(_libc.getrlimit(kind, limit), f"getrlimit {kind}")
-    limit[0] = value
-    _check(_libc.setrlimit(kind, limit), f"setrlimit {kind}")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -148,20 +135,6 @@ def chown_opened(fd: int, uid: int, gid: int) -> None:
 def allocate(fd: int, size: int) -> None:
     """Have the disk keep so many bytes for a file, whose own size does not change."""
     _check(_libc.fallocate(fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)), "fallocate")
-
-
-def drop_other_capabilities() -> None:
-    """Keep what is started from now on from ever having more capabilities than the calling process may use."""
-    header, data = _capabilities()
-    permitted = data[1] | data[4] << 32
-    number = 0
-    while _libc.prctl(PR_CAPBSET_READ, ctypes.c_ulong(number), 0, 0, 0) >= 0:
-        if not permitted >> number & 1:
-            prctl(PR_CAPBSET_DROP, number)
-        number += 1
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    data[2] = data[5] = 0
-    _check(_libc.capset(header, data), "capset")
 
 
 def _capabilities() -> tuple[ctypes.Array[ctypes.c_uint32], ctypes.Array[ctypes.c_uint32]]:

@@ -13,9 +13,16 @@ import os
 import select
 import struct
 import termios
-from collections.abc import Iterable
 
-from .accounts import Account
+from . import programs
+from .wire import RefusedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .accounts import Account
+    from .processes import Order
 
 CHUNK = 64 << 10
 READS = 16  # in a row, before others get their turn
@@ -33,13 +40,6 @@ def open_pair(account: Account, size: tuple[int, int]) -> tuple[int, int]:
         os.close(slave)
         raise
     return master, slave
-
-
-def read_size(value: object) -> tuple[int, int]:
-    """Return columns and rows of a request."""
-    assert isinstance(value, list)
-    columns, rows = value
-    return int(columns), int(rows)
 
 
 def resize(terminal: int, size: tuple[int, int]) -> None:
@@ -168,10 +168,39 @@ class Terminals:
         self._awaited: dict[Terminal, dict[int, int]] = {}
         self._owners: dict[int, Terminal] = {}  # by descriptor
 
-    def add(self, pid: int, terminal: Terminal) -> None:
-        """Take care of a terminal."""
+    def start(self, arguments: list[str], order: Order, size: tuple[int, int]) -> int:
+        """Start a process on a terminal of its own; return its pid.
+
+        Raises:
+            OSError: It could not be started.
+            RefusedError: There is no terminal to be had.
+        """
+        try:
+            # one for each attempt: a session that ends hangs up its terminal
+            master, slave = open_pair(order.account, size)
+        except OSError as error:
+            raise RefusedError("invalid_argument", f"no terminal could be opened: {error.strerror}") from error
+        terminal = Terminal(master, *order.fds)
+        try:
+            pid = programs.start(
+                arguments,
+                (slave, slave, slave),
+                order.cwd,
+                order.environment,
+                user=order.account.uid,
+                group=order.account.gid,
+                groups=order.groups,
+                new_session=True,
+                preexec=take_control,  # one ioctl, which takes no lock
+            )
+        except BaseException:
+            terminal.close()
+            raise
+        finally:
+            os.close(slave)
         self._running[pid] = terminal
         self._await(terminal)
+        return pid
 
     def find(self, pid: int) -> Terminal | None:
         """Return the terminal of a running process."""

@@ -10,15 +10,19 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Callable
+from _queue import SimpleQueue
 
 from . import inotify
 from .accounts import Account, Accounts
 from .entries import describe, printable
 from .files import refusal, resolve
 from .inotify import Inotify, RawEvent
-from .lean import LockType, SimpleQueue, allocate_lock, start_new_thread, suppress
+from .lean import LockType, allocate_lock, start_new_thread, suppress
 from .wire import Json, RefusedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_WATCHES = 256
 MAX_WAITING = 16384  # events of one watch, as many as the kernel itself queues

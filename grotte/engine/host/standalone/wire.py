@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import struct
-from collections.abc import Sequence
+import posix
 
 from . import notation
 from .lean import CMSG_SPACE, MSG_CMSG_CLOEXEC, allocate_lock, received_fds, rights, socket
 
-HEADER = struct.Struct(">I")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HEADER_SIZE = 4
 MAX_FRAME = 16 << 20
 MAX_FDS = 4
+CHUNK = 32 << 10  # for more than that, libc asks the kernel for memory each time
 
 Json = dict[str, object]
 
@@ -47,11 +50,11 @@ class Wire:
         if len(body) > MAX_FRAME:
             message = {"id": message.get("id"), "error": ["resource_exhausted", "the answer is too large"]}
             body = notation.dumps(message)
+        frame = len(body).to_bytes(HEADER_SIZE, "big") + body
         with self._lock:
-            sent = self.sock.sendmsg([HEADER.pack(len(body)), body], rights(fds))
-            rest = memoryview(HEADER.pack(len(body)) + body)[sent:]
-            if rest:
-                self.sock.sendall(rest)
+            sent = self.sock.sendmsg([frame], rights(fds))
+            if sent < len(frame):
+                self.sock.sendall(memoryview(frame)[sent:])
 
     def receive(self) -> list[tuple[Json, list[int]]]:
         """Read what there is; return the requests that are complete, each with its descriptors.
@@ -59,7 +62,7 @@ class Wire:
         Raises:
             EOFError: The engine closed the link.
         """
-        data, ancillary, _, _ = self.sock.recvmsg(256 << 10, CMSG_SPACE(16 * MAX_FDS), MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self.sock.recvmsg(CHUNK, CMSG_SPACE(16 * MAX_FDS), MSG_CMSG_CLOEXEC)
         self._fds += received_fds(ancillary)
         if not data:
             raise EOFError
@@ -68,11 +71,11 @@ class Wire:
 
     def _complete(self) -> list[tuple[Json, list[int]]]:
         requests = []
-        while len(self._buffer) >= HEADER.size:
-            end = HEADER.size + HEADER.unpack_from(self._buffer)[0]
+        while len(self._buffer) >= HEADER_SIZE:
+            end = HEADER_SIZE + int.from_bytes(self._buffer[:HEADER_SIZE], "big")
             if len(self._buffer) < end:
                 break
-            message = notation.loads(self._buffer[HEADER.size : end])
+            message = notation.loads(self._buffer[HEADER_SIZE:end])
             assert isinstance(message, dict)
             del self._buffer[:end]
             count = message.pop("fds", 0)
@@ -85,4 +88,4 @@ class Wire:
 def close_all(fds: Sequence[int]) -> None:
     """Close descriptors."""
     for fd in fds:
-        os.close(fd)
+        posix.close(fd)
