@@ -11,7 +11,7 @@ from grotte.engine.data.access import cors
 from grotte.engine.data.pages import for_browser
 from grotte.engine.data.plane import DataPlane
 from grotte.engine.data.ports import UpstreamLost
-from grotte.engine.data.routing import is_for_sandbox, is_unaddressed, names_sandbox
+from grotte.engine.data.routing import is_for_sandbox, is_unaddressed
 from grotte.engine.faults import ClientGone, ControlFault, Fault
 from grotte.engine.http import Receive, Request, Scope, Send
 from grotte.engine.telemetry import PATH, Telemetry
@@ -82,9 +82,6 @@ class App:
             if not self._active:
                 self._idle.set()
 
-    def _is_for_sandbox(self, request: Request) -> bool:
-        return is_for_sandbox(request) or (names_sandbox(request) and not self._control.knows(request.path))
-
     async def _serve(self, request: Request) -> None:
         try:
             if self.stopping:
@@ -92,7 +89,8 @@ class App:
             if (request.method, request.path) == ("GET", PATH) and is_unaddressed(request):
                 await self._telemetry.serve(request)  # a sandbox's own have the same path
             else:
-                await (self._data if self._is_for_sandbox(request) else self._control).serve(request)
+                plane = self._data if is_for_sandbox(request, self._control.knows) else self._control
+                await plane.serve(request)
         except Fault as fault:
             if request.answered:
                 raise

@@ -6,8 +6,9 @@ the wire and no framework stands in between.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
@@ -53,12 +54,12 @@ class Request:
         self.method: str = scope.get("method", "GET")  # a WebSocket begins with none but this
         self.path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         self.query_string: str = scope["query_string"].decode("latin-1")
-        self.headers: dict[str, str] = {}
         self.raw_headers: list[tuple[bytes, bytes]] = [(name.lower(), value) for name, value in scope["headers"]]
         self.scheme: str = scope.get("scheme", "http")
         self.multiplexed: bool = not scope.get("http_version", "1.1").startswith("1")
-        for name, value in self.raw_headers:
-            self.headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        self.headers: dict[str, str] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.raw_headers)
+        }
         self.answered = False
         self.route = "other"
         self.status = 0
@@ -76,10 +77,21 @@ class Request:
         Raises:
             ControlFault: 400, there are too many.
         """
+        return dict(reversed(self._query))
+
+    def every(self, name: str) -> list[str]:
+        """All values of a parameter that may be repeated.
+
+        Raises:
+            ControlFault: 400, there are too many parameters.
+        """
+        return [value for said, value in self._query if said == name]
+
+    @cached_property
+    def _query(self) -> list[tuple[str, str]]:
         if self.query_string.count("&") > MAX_QUERY_FIELDS:
             raise ControlFault(400, "the query has too many parameters")
-        pairs = parse_qsl(self.query_string, keep_blank_values=True, errors="surrogateescape")
-        return dict(reversed(pairs))
+        return parse_qsl(self.query_string, keep_blank_values=True, errors="surrogateescape")
 
     @property
     def media_type(self) -> str:
@@ -149,6 +161,39 @@ class Request:
         while not self._gone:
             event = await self._receive()
             self._gone = event["type"] == "http.disconnect"
+
+    @contextmanager
+    def watched(self, gone: Callable[[], None]) -> Iterator[None]:
+        """Call back if the client leaves before the end of a block; what it still sends is dropped.
+
+        Most requests are watched for as long as they are at work, so this takes no task: the server hands out futures.
+        """
+        event: asyncio.Future[Event]
+
+        def look() -> None:
+            nonlocal event
+            event = asyncio.ensure_future(self._receive())
+            event.add_done_callback(seen)
+
+        def seen(event: asyncio.Future[Event]) -> None:
+            if event.cancelled():
+                return
+            self._gone = event.exception() is not None or event.result()["type"] == "http.disconnect"
+            if self._gone:
+                gone()
+            else:
+                look()
+
+        if self._gone:
+            gone()
+            yield
+            return
+        look()
+        try:
+            yield
+        finally:
+            event.remove_done_callback(seen)
+            event.cancel()
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the answer's head; `write` and `finish` follow."""

@@ -118,7 +118,7 @@ class Server(socketserver.ThreadingTCPServer):
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 def start(box: Box, source: str, *arguments: str) -> None:

@@ -250,7 +250,7 @@ def test_time_to_live_ends_a_sandbox(wire: Wire) -> None:
 
 
 def await_gone(wire: Wire, sandbox_id: str) -> None:
-    for _ in range(200):
+    for _ in range(1000):
         if wire.get(f"/sandboxes/{sandbox_id}").status_code == 404:
             return
         time.sleep(0.05)

@@ -16,7 +16,7 @@ from tests.support.engine import running_engine
 
 MIB = 1 << 20
 SIZE = 24
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -255,6 +255,4 @@ def server() -> Iterator[Server]:
 
 
 TestEngine = EngineMachine.TestCase
-TestEngine.settings = settings(
-    max_examples=10, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestEngine.settings = settings(max_examples=10, stateful_step_count=25, suppress_health_check=list(HealthCheck))

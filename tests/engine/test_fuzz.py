@@ -80,7 +80,9 @@ TEXTS: list[Callable[[str], object]] = [read_metadata, parse_template, parse_off
 
 
 def seed() -> int:
-    value = int(os.environ.get("GROTTE_FUZZ_SEED", random.SystemRandom().randrange(2**32)))
+    """Another one each time, but in CI, where a run that fails should be one that fails again."""
+    chosen = 1 if "CI" in os.environ else random.SystemRandom().randrange(2**32)
+    value = int(os.environ.get("GROTTE_FUZZ_SEED", chosen))
     print(f"GROTTE_FUZZ_SEED={value}")
     return value
 
@@ -222,6 +224,13 @@ def ask(address: tuple[str, int], data: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", answered)]
 
 
+def status_of(address: tuple[str, int], data: bytes) -> int:
+    """The status with which a good request is answered, however busy the machine is."""
+    with socket.create_connection(address, timeout=60) as sock, sock.makefile("rb") as answer:
+        sock.sendall(data)
+        return int(answer.readline().split()[1])
+
+
 def seeded(count: int) -> list[random.Random]:
     first = seed()
     return [random.Random(first + number) for number in range(count)]
@@ -251,7 +260,7 @@ def test_broken_requests_leave_the_engine_whole(tmp_path: Path) -> None:
             with wire.box(timeout=3600) as box:
                 samples = raw_requests(box, parts.netloc)
                 for sample in samples[:-1]:
-                    assert ask(address, sample)[0] < 500 or b"/ws" in sample
+                    assert status_of(address, sample) < 500 or b"/ws" in sample
                 with ThreadPoolExecutor(ASKERS) as askers:
                     asked = list(askers.map(lambda rng: ask_much(address, rng, samples), seeded(ASKERS)))
                 assert sum(asked) > 100

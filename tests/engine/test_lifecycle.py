@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from tests.engine.wire import Box, Wire, check_error, first_message, unpack
+from tests.support.census import groups_of
 from tests.support.engine import Engine, environment, read_exports, running_engine
 
 KEY = "grt_life"
@@ -35,7 +36,7 @@ def engine(data_dir: Path) -> Iterator[Engine]:
 
 
 def wait_until(condition: Any, what: str) -> None:
-    for _ in range(400):
+    for _ in range(1000):
         if condition():
             return
         time.sleep(0.05)
@@ -48,7 +49,7 @@ def traces(sandbox_id: str, data_dir: Path) -> list[str]:
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     words = (sandbox_id.encode(), str(data_dir).encode())
     processes = [f"{pid}" for pid in pids if any(word in command_line(pid) for word in words)]
-    groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{sandbox_id}")]
+    groups = [str(path) for path in groups_of(sandbox_id)]
     return mounts + processes + groups + [str(path) for path in data_dir.glob("host/sandboxes/*")]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.engine.background import Background
 from tests.engine.wire import Box, Wire, check_error
+from tests.support.census import groups_of
 
 COUNTING = "i=0; while true; do i=$((i+1)); echo $i > /tmp/count; done"
 
@@ -54,8 +55,7 @@ def test_nothing_runs_while_it_is_paused(wire: Wire) -> None:
 
 def cpu_of(sandbox_id: str) -> list[str]:
     """What the processes of a sandbox have used of a processor."""
-    groups = Path("/sys/fs/cgroup").glob(f"**/{sandbox_id}/cgroup.procs")
-    pids = {pid for group in groups for pid in group.read_text().split()}
+    pids = {pid for group in groups_of(sandbox_id) for pid in (group / "cgroup.procs").read_text().split()}
     assert len(pids) > 1
     return sorted(" ".join(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]) for pid in pids)
 
@@ -109,7 +109,7 @@ def test_at_the_end_of_its_time_it_is_paused_if_so_wanted(wire: Wire) -> None:
 
 
 def wait_for_pause(wire: Wire, box: Box) -> None:
-    for _ in range(400):
+    for _ in range(1000):
         if wire.get(f"/sandboxes/{box.id}").json()["state"] == "paused":
             return
         time.sleep(0.05)

@@ -152,7 +152,7 @@ def test_a_command_line_too_long_for_the_kernel(box: Box) -> None:
 
 def test_the_deadline_kills_the_process_and_says_so(box: Box) -> None:
     mark = uuid.uuid4().hex
-    result = box.sh(f"echo {mark}; sleep 100", headers={"connect-timeout-ms": "700"}, tag=mark)
+    result = box.sh(f"echo {mark}; sleep 100", headers={"connect-timeout-ms": "1500"}, tag=mark)
     assert result.stdout == mark.encode() + b"\n"
     assert result.kinds[-1] == "data"
     assert result.error["code"] == "deadline_exceeded"
@@ -162,7 +162,7 @@ def test_the_deadline_kills_the_process_and_says_so(box: Box) -> None:
 
 
 def await_end(box: Box, tag: str) -> None:
-    for _ in range(200):
+    for _ in range(1000):
         if tag not in [process.get("tag") for process in running(box)]:
             return
         time.sleep(0.05)
@@ -171,14 +171,14 @@ def await_end(box: Box, tag: str) -> None:
 
 def test_the_deadline_counts_on_when_the_client_has_left(box: Box) -> None:
     mark = uuid.uuid4().hex
-    process = Background(box, "sleep 100", tag=mark, **{"connect-timeout-ms": 700})
+    process = Background(box, "sleep 100", tag=mark, **{"connect-timeout-ms": 2000})
     assert process.pid in [p["pid"] for p in running(box)]
     await_end(box, mark)
 
 
 def test_the_deadline_of_connect_leaves_the_process(box: Box) -> None:
     process = Background(box, "sleep 100")
-    messages = box.events("Connect", by_pid(process.pid), connect_timeout_ms="300")
+    messages = box.events("Connect", by_pid(process.pid), connect_timeout_ms="1000")
     assert [next(iter(m["event"])) for m in messages[:-1]] == ["start"]
     assert messages[-1]["error"]["code"] == "deadline_exceeded"
     assert process.pid in [p["pid"] for p in running(box)]
@@ -194,7 +194,9 @@ def test_malformed_deadlines(box: Box, value: str) -> None:
 
 def test_keepalives_come_in_silence(box: Box) -> None:
     result = box.sh("sleep 2.5", headers={"keepalive-ping-interval": "1"})
-    assert result.kinds == ["start", "keepalive", "keepalive", "end"]
+    beats = ["keepalive"] * max(2, len(result.kinds) - 2)  # more, if the machine lets it sleep for longer
+    assert result.kinds == ["start", *beats, "end"]
+    assert len(beats) <= 4
     assert result.events[1] == {"event": {"keepalive": {}}}
 
 
@@ -204,7 +206,7 @@ def test_keepalives_come_in_silence(box: Box) -> None:
 def test_a_process_outlives_its_client_and_never_blocks(box: Box) -> None:
     mark = uuid.uuid4().hex
     process = Background(box, f"head -c 3000000 /dev/zero; echo > /tmp/{mark}; read x; exit 5", stdin=True)
-    for _ in range(200):
+    for _ in range(1000):
         if box.fs("Stat", path=f"/tmp/{mark}").status_code == 200:
             break
         time.sleep(0.05)
@@ -220,7 +222,7 @@ def test_a_process_outlives_its_client_and_never_blocks(box: Box) -> None:
     time.sleep(0.3)
     assert box.rpc("process.Process/SendInput", by_pid(process.pid, input={"stdin": b64(b"\n")})).json() == {}
     for thread in listeners:
-        thread.join(20)
+        thread.join(60)
     assert len(answers) == 3
     for messages in answers:
         assert [next(iter(m["event"])) for m in messages[:-1]] == ["start", "end"]
@@ -333,7 +335,7 @@ def await_gone(box: Box, number: str) -> None:
 
 def until_quiet(box: Box, script: str) -> None:
     """Wait until a script has nothing to say."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while box.sh(script).stdout:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -60,7 +60,7 @@ def test_typing_resizing_and_two_listeners(box: Box) -> None:
                 for line in (b"stty size\n", b"exit\n"):
                     assert other.rpc("process.Process/SendInput", by_pid(pid, input={"pty": b64(line)})).json() == {}
                 mine = b"".join(chunks)
-                thread.join(20)
+                thread.join(60)
     assert b"50 132\r\n" in output(mine)
     assert b"50 132\r\n" in output(b"".join(heard))
     *_, last, end = unpack(mine)
@@ -118,7 +118,7 @@ def test_what_cannot_be_started_on_a_terminal(box: Box) -> None:
 
 
 def test_the_deadline_and_a_signal_end_it(box: Box) -> None:
-    result = on_terminal(box, "echo there; sleep 94", headers={"connect-timeout-ms": "700"})
+    result = on_terminal(box, "echo there; sleep 94", headers={"connect-timeout-ms": "1500"})
     assert result.output("pty") == b"there\r\n"
     assert result.error["code"] == "deadline_exceeded"
     process = Background(box, "sleep 94", pty=SIZE)

@@ -1,4 +1,4 @@
-"""One launcher for all tests of a session, and a fresh sandbox for each test."""
+"""One launcher for all tests of this folder, and a fresh sandbox for each test."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 from grotte.engine.host import Guest, SandboxHost, SandboxSpec, diagnose, explain
 
 
-@pytest.fixture(scope="session")
+# No longer than for this folder: the event loop of the launcher would be that of all tests that follow.
+@pytest.fixture(scope="package")
 def anyio_backend() -> str:
     return "asyncio"  # the engine's own event loop
 
 
-@pytest.fixture(scope="session")
-async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SandboxHost]:
+@pytest.fixture(scope="package")
+async def host(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SandboxHost]:
     problems = explain(diagnose())
     assert not problems, problems
     async with SandboxHost(tmp_path_factory.mktemp("host")) as started:

@@ -119,7 +119,7 @@ class Sandboxes:
         await request.reply_json(200, [control.ListedSandbox(**_listed_fields(s)) for s in matching])
 
     async def list_v2(self, request: Request, owner: str) -> None:
-        listing = read_listing(request.query)
+        listing = read_listing({**request.query, "state": ",".join(filter(None, request.every("state")))})
         matching = [s for s in self._registry.all_owned(owner) if listing.matches(s)]
         page, token = listing.page(matching)
         running = sum(not sandbox.paused for sandbox in matching)

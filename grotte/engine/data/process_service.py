@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
-import anyio
 from msgspec import Struct
 
 from grotte._proto.connect import pack
@@ -86,17 +86,20 @@ async def _tell(call: Call, stream: Stream, process: Process, reader: Reader, *,
 
 async def _relay(call: Call, stream: Stream, reader: Reader, packed: Callable[[list[Piece]], bytes]) -> None:
     interval = keepalive_interval(call)
+    loop = asyncio.get_running_loop()
     while True:
-        output = reader.take_now()  # a limit in time costs more than much output has to wait
-        if not output:
-            with anyio.move_on_after(interval) as silence:
-                output = await reader.take()
-            if silence.cancelled_caught:
+        if output := reader.take_now():
+            await stream.send(packed(output))
+        elif reader.over:
+            return
+        else:
+            alarm = loop.call_later(interval, reader.wake)
+            try:
+                await reader.wait()
+            finally:
+                alarm.cancel()
+            if reader.idle:  # it was the alarm
                 await stream.send(KEEPALIVE)
-                continue
-            if not output:
-                return
-        await stream.send(packed(output))
 
 
 def _check(request: StartRequest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from grotte._proto.signature import Operation, sign
@@ -68,21 +69,23 @@ def address_in_headers(request: Request) -> Address | None:
     return None
 
 
-def is_for_sandbox(request: Request) -> bool:
-    """Whether a request belongs to the data plane, whatever its path is.
+def is_for_sandbox(request: Request, is_controls: Callable[[str], bool]) -> bool:
+    """Whether a request belongs to the data plane.
 
     The grotte client sends routing headers with one call to the control plane too, so that headers alone do not
     decide, unless they name a port that no control plane has.
+
+    Args:
+        request: The request.
+        is_controls: Whether the control plane serves a path.
     """
     if request.path.startswith(_RPC_PREFIXES) or request.path in _DATA_PATHS or address_in_host(request):
         return True
     ports = [request.headers.get(name) for _, name in _HEADER_PAIRS]
-    return any(port is not None and port.strip() != str(ENVD_PORT) for port in ports)
-
-
-def names_sandbox(request: Request) -> bool:
-    """Whether a request has any of the routing headers."""
-    return any(name in request.headers for pair in _HEADER_PAIRS for name in pair)
+    if any(port is not None and port.strip() != str(ENVD_PORT) for port in ports):
+        return True
+    named = any(name in request.headers for pair in _HEADER_PAIRS for name in pair)
+    return named and not is_controls(request.path)
 
 
 def is_unaddressed(request: Request) -> bool:

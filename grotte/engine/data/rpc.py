@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -226,7 +225,9 @@ async def _unary_body(request: Request) -> bytes:
 
 
 async def _within_deadline(call: Call, handle: Callable[[Call, T], Awaitable[R]], argument: T) -> R:
-    with anyio.CancelScope(deadline=math.inf if call.deadline is None else call.deadline):
+    if call.deadline is None:
+        return await handle(call, argument)
+    with anyio.CancelScope(deadline=call.deadline):
         return await handle(call, argument)
     raise RpcFault("deadline_exceeded", "the deadline of the call has passed")
 
@@ -260,25 +261,8 @@ async def until_disconnected(request: Request, work: Callable[[], Awaitable[T]])
     Raises:
         ClientGone: it left before the work was done.
     """
-    outcome: list[T] = []
-    failure: Exception | None = None
-    gone = False
-    async with anyio.create_task_group() as tasks:
-
-        async def watch() -> None:
-            nonlocal gone
-            await request.disconnected()
-            gone = True
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(watch)
-        try:
-            outcome.append(await work())
-        except Exception as error:  # noqa: BLE001  (raised again below, free of the task group's wrapping)
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    if gone:
-        raise ClientGone
-    return outcome[0]
+    with anyio.CancelScope() as scope, request.watched(scope.cancel):
+        done = await work()
+        if not scope.cancel_called:
+            return done
+    raise ClientGone

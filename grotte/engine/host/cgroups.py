@@ -8,6 +8,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import anyio
@@ -57,11 +58,11 @@ class Cgroups:
         made = []
         try:
             for hierarchy in self.hierarchies:
-                group = hierarchy.home / name
-                group.mkdir()
-                made.append(str(group))
+                group = f"{hierarchy.home}/{name}"
+                os.mkdir(group)
+                made.append(group)
                 for file, value in _settings(hierarchy, limits):
-                    _write(group / file, value)
+                    _set(f"{group}/{file}", value)
         except OSError:
             remove_groups(made)
             raise
@@ -73,7 +74,13 @@ class Cgroups:
             remove_tree(hierarchy.home)
 
 
-def _settings(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
+@lru_cache
+def _settings(hierarchy: Hierarchy, limits: Limits) -> tuple[tuple[str, bytes], ...]:
+    """What is written to which files; looked up once for all sandboxes of a kind."""
+    return tuple((file, value.encode()) for file, value in _limits(hierarchy, limits))
+
+
+def _limits(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
     if "memory" in hierarchy.controllers:
         size = str(limits.memory_bytes)
         if hierarchy.version == 1:
@@ -191,6 +198,15 @@ def _read_record(record: Path) -> list[str]:
 def _write(path: Path, value: str) -> None:
     with path.open("w", encoding="ascii") as file:
         file.write(value)
+
+
+def _set(path: str, value: bytes) -> None:
+    """The same for files that are sure to be there: a creation writes half a dozen of them."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, value)
+    finally:
+        os.close(file)
 
 
 def _words(path: Path) -> list[str]:

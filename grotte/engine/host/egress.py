@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import os
 import shutil
@@ -44,16 +45,23 @@ def find_resolvers() -> list[str]:
 
     Those of the host, if a sandbox may reach them; pasta's, which hands on to the host's, if they are the host itself.
     """
-    closed = [ipaddress.ip_network(text) for text in (*NEVER, *host_addresses.local())]
-    found = []
+    text = ""
     with contextlib.suppress(OSError):
-        for line in RESOLV_CONF.read_text(encoding="utf-8", errors="replace").splitlines():
-            words = line.split()
-            if words[:1] == ["nameserver"] and len(words) > 1:
-                with contextlib.suppress(ValueError):
-                    found.append(ipaddress.IPv4Address(words[1]))
+        text = RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
+    return list(_usable_resolvers(text, host_addresses.local()))
+
+
+@functools.lru_cache(maxsize=1)
+def _usable_resolvers(text: str, host: tuple[str, ...]) -> tuple[str, ...]:
+    closed = [ipaddress.ip_network(cidr) for cidr in (*NEVER, *host)]
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["nameserver"] and len(words) > 1:
+            with contextlib.suppress(ValueError):
+                found.append(ipaddress.IPv4Address(words[1]))
     usable = [str(address) for address in found if not any(address in network for network in closed)]
-    return usable[:MAX_RESOLVERS] or [FORWARDER]
+    return tuple(usable[:MAX_RESOLVERS]) or (FORWARDER,)
 
 
 def resolv_conf(resolvers: list[str]) -> str:

@@ -24,6 +24,8 @@ from .watch import TakenEvents, Watch
 
 T = TypeVar("T")
 MAX_EARLY = 4096
+#: Commands open their own streams by name, too (``/dev/stderr``), and not as the user who made them.
+OPEN_TO_ALL = 0o666
 
 
 class _Spawned(msgspec.Struct):
@@ -72,6 +74,10 @@ class SpawnedProcess:
         """Wait until it has ended. Any number of callers may wait, and may be cancelled."""
         return await asyncio.shield(self._ended)
 
+    def when_ended(self, tell: Callable[[ExitStatus], None]) -> None:
+        """Call back once it has ended."""
+        self._ended.add_done_callback(lambda ended: tell(ended.result()))
+
 
 class Guest:
     """The link to one sandbox.
@@ -79,6 +85,8 @@ class Guest:
     Attributes:
         sandbox_id: Which one.
         closed: Set when the sandbox has died, for whatever reason.
+        ready: Set when it has said that it can be used.
+        settled: Set when it has said so, or has died.
         network: What it may reach.
         quota: What of the disk it may have.
     """
@@ -98,12 +106,21 @@ class Guest:
         self.quota = Quota(room or Room())
         self.closed = anyio.Event()
         self.ready = anyio.Event()
+        self.settled = anyio.Event()
         self._bury = bury
+        self._tell_closed: list[Callable[[], object]] = []
         self._processes: dict[int, asyncio.Future[ExitStatus]] = {}
         self._watches: dict[int, Watch] = {}
         self._spawning = 0
         self._early: dict[int, ExitStatus] = {}  # ended before the caller of spawn() ran again
         self._link = GuestLink(sock, self._event, self._hung_up)
+
+    def when_closed(self, tell: Callable[[], object]) -> None:
+        """Call back soon after the sandbox has died, or at once if it has."""
+        if self.closed.is_set():
+            asyncio.get_running_loop().call_soon(tell)
+        else:
+            self._tell_closed.append(tell)
 
     async def spawn(self, request: SpawnRequest) -> SpawnedProcess:
         """Start a process.
@@ -337,6 +354,7 @@ class Guest:
     def _event(self, message: GuestMessage) -> None:
         if message.event == "ready":
             self.ready.set()
+            self.settled.set()
         elif message.event == "watch":
             if (watch := self._watches.get(message.watch)) is not None:
                 watch.ring()
@@ -353,8 +371,11 @@ class Guest:
                 ended.set_result(ExitStatus(None, None))
         self._processes.clear()
         self.closed.set()
+        self.settled.set()
         for watch in self._watches.values():
             watch.ring()
+        for tell in self._tell_closed:
+            asyncio.get_running_loop().call_soon(tell)
 
 
 def _exit_status(status: int) -> ExitStatus:
@@ -366,12 +387,14 @@ def _exit_status(status: int) -> ExitStatus:
 def _pipe_to_engine() -> tuple[int, int]:
     read, write = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(read, False)
+    os.fchmod(write, OPEN_TO_ALL)
     return read, write
 
 
 def _pipe_from_engine() -> tuple[int, int]:
     read, write = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(write, False)
+    os.fchmod(read, OPEN_TO_ALL)
     return write, read
 
 

@@ -299,10 +299,6 @@ class SandboxHost:
                 return
         raise HostError(f"sandbox {sandbox_id} could not be removed completely")
 
-    def can_freeze(self, sandbox_id: str) -> bool:
-        """Whether this machine can stop a sandbox without ending it."""
-        return sandbox_id in self._guests
-
     async def freeze(self, sandbox_id: str) -> None:
         """Stop all processes of a sandbox; its memory stays as it is.
 
@@ -473,14 +469,7 @@ class SandboxHost:
 async def _ready(guest: Guest, error_read: int) -> None:
     """Wait for the guest's first word, or say what kept it from speaking."""
     with anyio.move_on_after(READY_SECONDS):
-        async with anyio.create_task_group() as group:
-
-            async def until(event: anyio.Event) -> None:
-                await event.wait()
-                group.cancel_scope.cancel()
-
-            group.start_soon(until, guest.ready)
-            group.start_soon(until, guest.closed)
+        await guest.settled.wait()
     if guest.ready.is_set() and not guest.closed.is_set():
         return
     try:

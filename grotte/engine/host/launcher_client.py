@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -153,12 +153,11 @@ class LauncherClient:
 
     async def launch(self, request: LaunchRequest, link: int, stderr: int) -> None:
         """Ask for a sandbox whose guest speaks on one descriptor and whose errors go to the other."""
-        await self._send({"op": "launch", **asdict(request)}, _rights(link, stderr))
+        await self._send({"op": "launch", **vars(request)}, _rights(link, stderr))
 
     async def set_network(self, sandbox_id: str, network: WantedNetwork | None) -> None:
         """Ask for another network, or for none; the answer is an event."""
-        wanted = None if network is None else asdict(network)
-        await self._send({"op": "network", "id": sandbox_id, "network": wanted}, [])
+        await self._send({"op": "network", "id": sandbox_id, "network": network}, [])
 
     async def kill(self, sandbox_id: str, *, keep: bool = False) -> bool:
         """Kill a sandbox and remove its files; return whether all of it is gone. May be called more than once.
@@ -215,7 +214,7 @@ class LauncherClient:
                 process.wait()
 
     async def _send(self, message: dict[str, object], rights: Sequence[Right]) -> None:
-        data = json.dumps(message).encode()
+        data = msgspec.json.encode(message)
         async with self._sending:
             while True:
                 if self._control is None:

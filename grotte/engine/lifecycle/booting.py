@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -43,11 +44,10 @@ class Booting:
                 await guest.kill()
             raise
         self._started[guest.sandbox_id] = table
-        self.tasks.start_soon(self._await_end, guest, table)
+        guest.when_closed(partial(self._closed, guest, table))
         return guest
 
-    async def _await_end(self, guest: Guest, table: ProcessTable) -> None:
-        await guest.closed.wait()
+    def _closed(self, guest: Guest, table: ProcessTable) -> None:
         self._started.pop(guest.sandbox_id, None)
         table.lose_all()
 

@@ -30,7 +30,11 @@ class TemplateReference:
 
 
 def new_sandbox_id() -> str:
-    return "i" + "".join(secrets.choice(_ALPHABET) for _ in range(20))
+    number, letters = secrets.randbelow(len(_ALPHABET) ** 20), []
+    for _ in range(20):
+        number, place = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[place])
+    return "i" + "".join(letters)
 
 
 def plain_sandbox_id(text: str) -> str | None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from grotte.engine.faults import ControlFault, not_offered
+from grotte.engine.faults import ControlFault
 from grotte.engine.host import Guest, HostError, SandboxHost, SandboxSpec
 from grotte.engine.lifecycle.sandbox import Sandbox
 from grotte.engine.lifecycle.store import Store
@@ -45,14 +45,12 @@ class Pausing:
         """Stop all that runs in a sandbox: its memory and its connections stay as they are, or only its files do.
 
         Raises:
-            ControlFault: 404, it has ended; 409, it is paused; 500, it would not stop; 501, this machine cannot.
+            ControlFault: 404, it has ended; 409, it is paused; 500, it would not stop.
         """
         async with sandbox.changing:
             self._check(sandbox)
             if sandbox.paused:
                 raise ControlFault(409, f"sandbox {sandbox.sandbox_id} is already paused")
-            if memory and not self._host.can_freeze(sandbox.sandbox_id):
-                raise not_offered("pause with memory (this machine has no freezer for processes)")
             with anyio.CancelScope(shield=True):  # the host bounds it
                 await self._pause(sandbox, memory=memory)
         log.info("event=paused sandbox=%s memory=%d", sandbox.sandbox_id, memory)
@@ -114,15 +112,13 @@ class Pausing:
         """Keep a sandbox still for the length of a block; it goes on afterwards if it ran.
 
         Raises:
-            ControlFault: 404, it has ended; 500, it would not stop; 501, this machine cannot stop it.
+            ControlFault: 404, it has ended; 500, it would not stop.
         """
         async with sandbox.changing:
             self._check(sandbox)
             if sandbox.paused:
                 yield
                 return
-            if not self._host.can_freeze(sandbox.sandbox_id):
-                raise not_offered("snapshots (this machine has no freezer for processes)")
             try:
                 await self._host.freeze(sandbox.sandbox_id)
                 yield

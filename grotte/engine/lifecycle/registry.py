@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -42,7 +43,7 @@ STALE_DEADLINES = 64
 
 
 class Registry:
-    """All sandboxes; one task ends those whose time is up, one task each waits for a sandbox's own death."""
+    """All sandboxes; one task ends those whose time is up, and each guest tells when it died by itself."""
 
     def __init__(
         self, host: SandboxHost, store: Store, limits: Limits, max_sandboxes: int, spares: int, guard: DiskGuard
@@ -250,7 +251,7 @@ class Registry:
         sandbox.life = Life(guest, self._booting.processes(guest))
         sandbox.life.processes.journal = sandbox.journal
         sandbox.watchers.clear()
-        self._tasks.start_soon(self._await_death, sandbox, sandbox.life)
+        guest.when_closed(partial(self._guest_closed, sandbox, sandbox.life))
 
     def _attach_again(self, sandbox: Sandbox, guest: Guest) -> None:
         self._attach(sandbox, guest)
@@ -305,7 +306,7 @@ class Registry:
         """Stop all that runs in a sandbox, until it is resumed; without its memory, processes end and files stay.
 
         Raises:
-            ControlFault: 404, it has ended; 409, it is paused; 500 and 501, the machine could not, or never can.
+            ControlFault: 404, it has ended; 409, it is paused; 500, the machine could not.
         """
         await self._pausing.pause(sandbox, memory=memory)
         sandbox.journal.add("info", "sandbox paused", memory=str(memory).lower())
@@ -440,13 +441,12 @@ class Registry:
         except (TimeoutError, GrotteException) as error:
             log.error("event=put_away_incomplete sandbox=%s reason=%s", sandbox.sandbox_id, error)  # noqa: TRY400  (no bug)
 
-    async def _await_death(self, sandbox: Sandbox, life: Life) -> None:
-        await life.guest.closed.wait()
+    def _guest_closed(self, sandbox: Sandbox, life: Life) -> None:
         life.processes.lose_all()
         if sandbox.life is life and self._forget(sandbox):
             log.warning("event=died sandbox=%s", sandbox.sandbox_id)
             sandbox.journal.add("error", "sandbox died: its first process has ended")
-            await self.kill(sandbox)
+            self._tasks.start_soon(self.kill, sandbox)
 
     def _is_paused(self, sandbox_id: str) -> bool:
         sandbox = self._live.get(sandbox_id)

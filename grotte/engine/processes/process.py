@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import math
 import os
 import signal
 from collections.abc import Callable
 from functools import partial
 
 import anyio
+from anyio.abc import TaskGroup
 
 from grotte._proto.connect import pack
 from grotte._proto.messages import DataEvent, EndEvent, ProcessConfig, ProcessEvent, ProcessEventResponse, encode
 from grotte._proto.resume import RAW_FLAGS
+from grotte._proto.signals import SIGNALS
 from grotte.engine.faults import RpcFault
 from grotte.engine.host import ExitStatus, Guest, GuestError, SpawnedProcess, TerminalSize
 from grotte.engine.processes.output import CHUNK, READ, TERMINAL_CHUNK, Pipe, cut
 from grotte.engine.processes.spool import Allowance, Piece, Spool
 
 log = logging.getLogger("grotte.engine")
-
-#: What signals are called by those who wrote the protocol.
-_SIGNAL_NAMES = {
-    signal.SIGHUP: "hangup",
-    signal.SIGINT: "interrupt",
-    signal.SIGQUIT: "quit",
-    signal.SIGILL: "illegal instruction",
-    signal.SIGTRAP: "trace/breakpoint trap",
-    signal.SIGABRT: "aborted",
-    signal.SIGBUS: "bus error",
-    signal.SIGFPE: "floating point exception",
-    signal.SIGKILL: "killed",
-    signal.SIGUSR1: "user defined signal 1",
-    signal.SIGSEGV: "segmentation fault",
-    signal.SIGUSR2: "user defined signal 2",
-    signal.SIGPIPE: "broken pipe",
-    signal.SIGALRM: "alarm clock",
-    signal.SIGTERM: "terminated",
-}
 
 
 def pack_event(event: ProcessEvent) -> bytes:
@@ -82,17 +65,16 @@ def end_event(status: ExitStatus, reason: str = "") -> EndEvent:
         code = status.code or 0
         text = f"exit status {code}"
         return EndEvent(exit_code=code, exited=True, status=text, error=text if code else None)
-    name = _SIGNAL_NAMES.get(signal.Signals(status.signal)) if status.signal in _KNOWN_SIGNALS else None
-    text = f"signal: {name or f'signal {status.signal}'}" + (" (core dumped)" if status.core_dumped else "")
+    words = SIGNALS[status.signal][1] if status.signal in SIGNALS else f"signal {status.signal}"
+    text = f"signal: {words}" + (" (core dumped)" if status.core_dumped else "")
     why = f"{text} ({reason})" if reason and status.signal == signal.SIGKILL else text
     return EndEvent(exit_code=-1, exited=False, status=text, error=why)
 
 
-_KNOWN_SIGNALS = frozenset(signal.Signals)
-
-
 class Process:
     """A process that runs or ran.
+
+    No task sees it through: the event loop calls back with its output, its end and the end of its time.
 
     Attributes:
         end: The event that said how it ended, once it has.
@@ -112,77 +94,84 @@ class Process:
         self._guest = guest
         self._spawned = spawned
         self._stdin = spawned.stdin
-        self._stdin_lock = anyio.Lock(fast_acquire=True)
+        self._stdin_lock = asyncio.Lock()
         if spawned.stderr is None:
             self.output = Spool(["pty"], allowance)
             self._pipes = [self._pipe(spawned.stdout, "pty", TERMINAL_CHUNK)]
         else:
             self.output = Spool(["stdout", "stderr"], allowance)
             self._pipes = [self._pipe(spawned.stdout, "stdout"), self._pipe(spawned.stderr, "stderr")]
-        self._leave_pipes = self._reaped = False
         self._pumping = len(self._pipes)
-        self._drained = anyio.Event()
-        self._scope = anyio.CancelScope()
+        self._leave_pipes = self._over = False
+        self._status: ExitStatus | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._on_end: Callable[[Process], None]
 
     @property
     def running(self) -> bool:
-        return self.end is None and not self.lost
+        return not self._over
 
     @property
     def has_terminal(self) -> bool:
         return self._spawned.stderr is None
 
     def _pipe(self, fd: int, stream: str, chunk: int = READ) -> Pipe:
-        return Pipe(fd, partial(self.output.put, stream), chunk)
+        return Pipe(fd, partial(self._said, stream), self._pipe_ended, chunk)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    async def run(self, deadline: float | None) -> None:
-        """See the process to its end: move its output, reap it, kill it when its time is up.
+    def see_through(self, tasks: TaskGroup, deadline: float | None, on_end: Callable[[Process], None]) -> None:
+        """Move its output, reap it, kill it when its time is up.
 
         Args:
-            deadline: On the event loop's clock; None for never.
+            tasks: Where it is killed.
+            deadline: When its time is up, on the event loop's clock; None for never.
+            on_end: Called when it has ended and has no more to say.
         """
-        status: ExitStatus | None = None
+        self._on_end = on_end
+        for pipe in self._pipes:
+            pipe.start()
+        self._spawned.when_ended(self._reaped)
+        if deadline is not None:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_at(deadline, lambda: tasks.start_soon(self._end_in_time))
+
+    def _said(self, stream: str, data: bytes) -> None:
+        self.output.put(stream, data)
+        if self.output.full:
+            for pipe in self._pipes:
+                pipe.pause()
+            self.output.when_room(self._go_on)
+
+    def _go_on(self) -> None:
+        for pipe in self._pipes:
+            pipe.resume()
+
+    def _pipe_ended(self) -> None:
+        self._pumping -= 1
+        self._finish_if_drained()
+
+    def _reaped(self, status: ExitStatus) -> None:
+        self._status = status
+        if self._leave_pipes:
+            self._abandon_pipes()
+        self._finish_if_drained()
+
+    def _finish_if_drained(self) -> None:
+        """What it left behind may hold its output open after its end."""
+        if self._status is not None and not self._pumping:
+            self._finish()
+
+    async def _end_in_time(self) -> None:
+        """Its time is up, and that of what it left behind."""
         try:
-            with self._scope:
-                async with anyio.create_task_group() as tasks:
-                    for pipe in self._pipes:
-                        tasks.start_soon(self._pump, pipe)
-                    status = await self._reap(deadline)
-                    self._reaped = True
-                    if self._leave_pipes:
-                        self._abandon_pipes()
-                    await self._drain(None if self._leave_pipes else deadline)
+            await self._guest.kill_tree(self.pid)
         except GuestError as error:
             log.warning("event=process_lost pid=%d reason=%s", self.pid, error)
-        except Exception:
-            # One process's trouble must not end the engine, whose task this is.
-            log.exception("event=process_failed pid=%d", self.pid)
-        finally:
-            self._finish(status)
-
-    async def _reap(self, deadline: float | None) -> ExitStatus:
-        if deadline is not None:
-            with anyio.CancelScope(deadline=deadline):
-                return await self._spawned.wait()
-            self._leave_pipes = True
-            await self._guest.kill_tree(self.pid)
-        return await self._spawned.wait()
-
-    async def _pump(self, pipe: Pipe) -> None:
-        await pipe.pump()
-        self._pumping -= 1
-        if not self._pumping:
-            self._drained.set()
-
-    async def _drain(self, deadline: float | None) -> None:
-        """Wait for the end of its output, which what it left behind may hold open; that goes when the time is up."""
-        with anyio.CancelScope(deadline=math.inf if deadline is None else deadline):
-            await self._drained.wait()
-            return
-        await self._guest.kill_tree(self.pid)
-        self._abandon_pipes()
+            self._finish()
+        self._leave_pipes = True
+        if self._status is not None:
+            self._abandon_pipes()
 
     def _abandon_pipes(self) -> None:
         for pipe in self._pipes:
@@ -190,17 +179,25 @@ class Process:
 
     def lose(self) -> None:
         """The sandbox is gone, and the process with it."""
-        self._scope.cancel()
+        self._status = None
+        self._finish()
 
-    def _finish(self, status: ExitStatus | None) -> None:
-        gone = status is None or (status.code is None and status.signal is None)
-        self.lost = gone or self._scope.cancelled_caught
+    def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        status = self._status
+        self.lost = status is None or (status.code is None and status.signal is None)
         self.end = None if self.lost or status is None else end_event(status, self._guest.quota.full)
         self.ended_at = anyio.current_time()
         self._shut_stdin()
         for pipe in self._pipes:
+            pipe.close()
             os.close(pipe.fd)
         self.output.end()
+        self._on_end(self)
 
     async def send_signal(self, signum: int) -> None:
         """Signal this one process; what it left behind, if it has ended and that still holds its output open.
@@ -210,7 +207,7 @@ class Process:
         """
         self._leave_pipes = True
         found = self.running and await self._guest.signal(self.pid, signum)
-        if self.running and self._reaped:  # it is listed until its output ends, which is now
+        if self.running and self._status is not None:  # it is listed until its output ends, which is now
             self._abandon_pipes()
         elif not found:
             raise RpcFault("not_found", f"process with pid {self.pid} not found")
@@ -282,5 +279,6 @@ class Process:
     def _shut_stdin(self) -> None:
         if self._stdin is not None:
             fd, self._stdin = self._stdin, None
-            anyio.notify_closing(fd)
+            if self._stdin_lock.locked():
+                anyio.notify_closing(fd)  # for whoever waits until it takes more
             os.close(fd)

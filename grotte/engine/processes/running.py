@@ -24,13 +24,24 @@ OnLine = Callable[[str, bool], None]
 
 @dataclass(slots=True)
 class _Lines:
-    """Whole lines of a stream of pieces."""
+    """Whole lines of a stream of pieces.
+
+    Attributes:
+        failure: What went wrong with a line: the event loop brings pieces, which is nobody to tell.
+    """
 
     on_line: OnLine
     is_error: bool
     held: str = ""
+    failure: Exception | None = None
 
-    async def add(self, piece: bytes) -> None:
+    def add(self, piece: bytes) -> None:
+        try:
+            self._add(piece)
+        except Exception as error:  # noqa: BLE001  (raised by `end`)
+            self.failure = self.failure or error
+
+    def _add(self, piece: bytes) -> None:
         *lines, self.held = (self.held + piece.decode(errors="replace")).split("\n")
         while len(self.held) > MAX_LINE:
             lines.append(self.held[:MAX_LINE])
@@ -39,6 +50,8 @@ class _Lines:
             self.on_line(line.rstrip("\r"), self.is_error)
 
     def end(self) -> None:
+        if self.failure is not None:
+            raise self.failure
         if self.held:
             self.on_line(self.held, self.is_error)
 
@@ -59,7 +72,7 @@ async def run(guest: Guest, request: SpawnRequest, on_line: OnLine, stdin: int |
     assert spawned.stderr is not None
     streams = [_Lines(on_line, is_error=False), _Lines(on_line, is_error=True)]
     fds = [spawned.stdout, spawned.stderr]
-    pipes = [Pipe(fd, lines.add) for fd, lines in zip(fds, streams, strict=True)]
+    pipes = [Pipe(fd, lines.add, _ignore) for fd, lines in zip(fds, streams, strict=True)]
     try:
         status = await _see_through(spawned, pipes, stdin)
     except BaseException:
@@ -67,8 +80,9 @@ async def run(guest: Guest, request: SpawnRequest, on_line: OnLine, stdin: int |
             await guest.kill_tree(spawned.pid)
         raise
     finally:
-        for fd in fds:
-            os.close(fd)
+        for pipe in pipes:
+            pipe.close()
+            os.close(pipe.fd)
     for lines in streams:
         lines.end()
     return status
@@ -77,7 +91,7 @@ async def run(guest: Guest, request: SpawnRequest, on_line: OnLine, stdin: int |
 async def _see_through(spawned: SpawnedProcess, pipes: list[Pipe], stdin: int | None) -> ExitStatus:
     async with anyio.create_task_group() as tasks:
         for pipe in pipes:
-            tasks.start_soon(pipe.pump)
+            pipe.start()
         if spawned.stdin is not None:
             tasks.start_soon(_feed, spawned.stdin, stdin)
         status = await spawned.wait()
@@ -85,6 +99,10 @@ async def _see_through(spawned: SpawnedProcess, pipes: list[Pipe], stdin: int | 
         for pipe in pipes:
             pipe.abandon()
     return status
+
+
+def _ignore() -> None:
+    """What counts is the end of the program, not that of its output."""
 
 
 async def _feed(target: int, source: int | None) -> None:

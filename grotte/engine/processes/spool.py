@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import anyio
@@ -102,17 +102,28 @@ class Spool:
         self._pieces: deque[Piece] = deque()
         self._first = 0  # the number of the first piece that is held
         self._readers: set[Reader] = set()
-        self._room = anyio.Event()
+        self._room_made: Callable[[], None] | None = None
         self._allowance = allowance
         self._limit = limit
         allowance.join(self)
 
-    async def put(self, stream: str, data: bytes) -> None:
-        """Add output; wait while a listener is far behind."""
-        while any(reader.lag >= LAG for reader in self._readers):
-            if self._room.is_set():  # otherwise the other stream waits for it, too
-                self._room = anyio.Event()
-            await self._room.wait()
+    @property
+    def full(self) -> bool:
+        """A listener is far behind: whoever puts more in should wait until there is room."""
+        return any(reader.lag >= LAG for reader in self._readers)
+
+    def when_room(self, made: Callable[[], None]) -> None:
+        """Call back once, as soon as it is not full any more."""
+        self._room_made = made
+
+    def look_for_room(self) -> None:
+        """A listener has taken something, or has left."""
+        if self._room_made is not None and not self.full:
+            made, self._room_made = self._room_made, None
+            made()
+
+    def put(self, stream: str, data: bytes) -> None:
+        """Add output."""
         piece = Piece(stream, self.written[stream], data)
         self.written[stream] = piece.end
         self._pieces.append(piece)
@@ -192,11 +203,7 @@ class Spool:
     def leave(self, reader: Reader) -> None:
         """A listener goes."""
         self._readers.discard(reader)
-        self._room.set()
-
-    def advanced(self) -> None:
-        """A listener has taken something."""
-        self._room.set()
+        self.look_for_room()
 
 
 class Reader:
@@ -213,10 +220,11 @@ class Reader:
         self.lag = 0
         self.number = 0
         self._spool = spool
-        self._more = anyio.Event()
+        self._more: anyio.Event | None = None
 
     def wake(self) -> None:
-        self._more.set()
+        if self._more is not None:
+            self._more.set()
 
     def skip_all(self) -> None:
         """Begin at the present."""
@@ -228,10 +236,24 @@ class Reader:
         while True:
             if taken := self.take_now():
                 return taken
-            if self._spool.ended:
+            if self.over:
                 return []
-            self._more = anyio.Event()
-            await self._more.wait()
+            await self.wait()
+
+    @property
+    def over(self) -> bool:
+        """Nothing will come but what is there."""
+        return self._spool.ended
+
+    @property
+    def idle(self) -> bool:
+        """There is nothing at this moment, not even the end."""
+        return not self.over and self._spool.after(self.number) is None
+
+    async def wait(self) -> None:
+        """Wait for `wake`, which whatever comes next calls."""
+        self._more = anyio.Event()
+        await self._more.wait()
 
     def take_now(self) -> list[Piece]:
         """What there is now, in order, in a bounded amount."""
@@ -243,7 +265,7 @@ class Reader:
             if (unseen := self._unseen(piece)) is not None:
                 taken.append(unseen)
                 size += piece.cost
-        self._spool.advanced()
+        self._spool.look_for_room()
         return taken
 
     def _unseen(self, piece: Piece) -> Piece | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 from anyio.abc import TaskGroup
 
@@ -34,7 +36,7 @@ class ProcessTable:
         self._running: dict[int, Process] = {}
         self._ended: dict[int, Process] = {}  # in the order of their ends
         self._allowance = Allowance()
-        self._forgetting: anyio.CancelScope | None = None
+        self._forgetting: asyncio.TimerHandle | None = None
         self._lost = False
 
     async def start(
@@ -75,16 +77,13 @@ class ProcessTable:
         # Arguments may hold secrets, which are no business of a log.
         fields = {"pid": str(process.pid), "user": spawned.user}
         self.journal.add("info", f"process {process.pid} started: {config.cmd}", **fields)
-        self._tasks.start_soon(self._see_through, process, deadline)
+        process.see_through(self._tasks, deadline, self._has_ended)
         return process, reader
 
-    async def _see_through(self, process: Process, deadline: float | None) -> None:
-        try:
-            await process.run(deadline)
-        finally:
-            del self._running[process.pid]
-            self._write_down_end(process)
-            self._retain(process)
+    def _has_ended(self, process: Process) -> None:
+        del self._running[process.pid]
+        self._write_down_end(process)
+        self._retain(process)
 
     def _write_down_end(self, process: Process) -> None:
         if process.end is None:
@@ -100,17 +99,19 @@ class ProcessTable:
         if self._lost:
             return
         self._ended[process.pid] = process
-        if self._forgetting is None:
-            self._forgetting = anyio.CancelScope()
-            self._tasks.start_soon(self._forget_in_time, self._forgetting)
+        self._forget_in_time()
 
-    async def _forget_in_time(self, scope: anyio.CancelScope) -> None:
-        with scope:
-            while self._ended:
-                oldest = next(iter(self._ended.values()))
-                await anyio.sleep_until(oldest.ended_at + RETENTION)
-                self._forget_old()
+    def _forget_in_time(self) -> None:
+        """Forget what is old, and look again when the next one is."""
+        self._forget_old()
+        if self._ended and self._forgetting is None:
+            oldest = next(iter(self._ended.values()))
+            loop = asyncio.get_running_loop()
+            self._forgetting = loop.call_at(oldest.ended_at + RETENTION, self._forget_next)
+
+    def _forget_next(self) -> None:
         self._forgetting = None
+        self._forget_in_time()
 
     def running(self) -> list[Process]:
         return list(self._running.values())
@@ -152,8 +153,11 @@ class ProcessTable:
     def _forget_stale(self, pid: int, tag: str | None) -> None:
         """A new process takes the place of an ended one of its pid or tag."""
         self._forget_old()
-        for old in [old for old in self._ended.values() if old.pid == pid or (tag is not None and old.tag == tag)]:
-            self._forget(old)
+        if (same := self._ended.get(pid)) is not None:
+            self._forget(same)
+        if tag is not None:
+            for old in [old for old in self._ended.values() if old.tag == tag]:
+                self._forget(old)
 
     def _forget_old(self) -> None:
         horizon = anyio.current_time() - RETENTION
