@@ -31,6 +31,7 @@ from grotte._core._aio_waits import Event as Event
 from grotte._core._aio_waits import SocketWaiter as SocketWaiter
 from grotte._core._aio_waits import on_trio
 from grotte._core._aio_waits import socket_waiter as socket_waiter
+from grotte._proto import arguments
 
 if TYPE_CHECKING:
     import ssl
@@ -43,6 +44,7 @@ T = TypeVar("T")
 _modules = sys.modules
 #: A user's callback; may be a coroutine function here, never in the sync tree.
 OutputHandler: TypeAlias = Callable[[T], Awaitable[None] | None]
+check_handler = arguments.handler
 
 #: Whether all that run in one turn of the event loop leave it to the reader to send what they queued: one system
 #: call for all. Threads have no turns, and waking the reader costs as much as sending.

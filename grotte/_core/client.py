@@ -40,7 +40,7 @@ async def fetch(
         GrotteException: of the kind `unreachable`: the connection could not be made, or broke.
     """
     try:
-        return await _transport_of(request).fetch(request, deadline=deadline_after(timeout))
+        return await transport_of(request).fetch(request, deadline=deadline_after(timeout))
     except TransportError as error:
         raise transport_failure(error, context, unreachable, request_limit(timeout)) from error
 
@@ -56,17 +56,19 @@ async def fetch_patiently(
 ) -> Response:
     """Send it, again when the server is busy and says or lets expect that this helps; all within one limit."""
     deadline = deadline_after(timeout)
-    left = timeout
+    transport = transport_of(request)
     attempt = 0
     while True:
-        response = await fetch(request, timeout=left, context=context, unreachable=unreachable)
+        try:
+            response = await transport.fetch(request, deadline=deadline)
+        except TransportError as error:
+            raise transport_failure(error, context, unreachable, request_limit(timeout)) from error
         if response.status < 400:
             return response
         delay = plan(response.status, response.headers, attempt=attempt, idempotent=idempotent)
         if delay is None or (deadline is not None and _aio.clock() + delay >= deadline):
             return response
         await _aio.sleep(delay)
-        left = None if deadline is None else max(0.0, deadline - _aio.clock())
         attempt += 1
 
 
@@ -74,10 +76,10 @@ def open_stream(
     request: Request, *, deadline: float | None, idle_timeout: float | None
 ) -> AbstractAsyncContextManager[AsyncStreamResponse]:
     """Send a request and read its answer as it comes; errors are the transport's own."""
-    return _transport_of(request).stream(request, deadline=deadline, idle_timeout=idle_timeout)
+    return transport_of(request).stream(request, deadline=deadline, idle_timeout=idle_timeout)
 
 
-def _transport_of(request: Request) -> AsyncTransport:
+def transport_of(request: Request) -> AsyncTransport:
     """Its client's own, or that of everybody."""
     if request.transports is None:
         return default_transport()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -74,32 +73,37 @@ class AsyncHttp1:
             content = await response.aread()
             return Response(response.status, response.headers, content)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         place: Place,
         request: Request,
         deadline: float | None,
         idle_timeout: float | None,
         proxy: Proxy | None = None,
-    ) -> AsyncIterator[AsyncHttp1Response]:
+    ) -> AsyncHttp1Block:
         """One attempt; see `AsyncTransport.stream`."""
+        return AsyncHttp1Block(self, place, request, deadline, idle_timeout, proxy)
+
+    async def begin(
+        self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None, proxy: Proxy | None
+    ) -> AsyncHttp1Response:
+        """Send a request, and return when its answer begins."""
         outgoing = self._outgoing(request, deadline, idle_timeout)
         client = self._make_client(proxy)
         response: httpx.Response | None = None
         try:
             with _aio.deadline_scope(deadline) as scope, translated(idle_timeout):
                 response = await _aio.send_http1(client, outgoing)
-            if response is None or scope.expired:
-                raise late(deadline)
-            yield AsyncHttp1Response(response, outgoing.extensions["timeout"], deadline, idle_timeout)
         except ConnectFailed:
             self._until.pop(place, None)  # whoever answers there next may speak HTTP/2
             raise
-        finally:
-            if response is not None:
-                with _aio.shield(1.0), contextlib.suppress(TransportError), translated(None):
-                    await response.aclose()
+        if response is None:
+            raise late(deadline)
+        found = AsyncHttp1Response(response, outgoing.extensions["timeout"], deadline, idle_timeout)
+        if scope.expired:
+            await found.aclose()
+            raise late(deadline)
+        return found
 
     def _make_client(self, proxy: Proxy | None) -> _aio.HttpxClient:
         if self._closed:
@@ -151,6 +155,31 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
         yield piece
 
 
+class AsyncHttp1Block:
+    """The block of one streamed request; no generator, as `AsyncAnswerBlock`."""
+
+    def __init__(
+        self,
+        http1: AsyncHttp1,
+        place: Place,
+        request: Request,
+        deadline: float | None,
+        idle_timeout: float | None,
+        proxy: Proxy | None,
+    ) -> None:
+        self._http1 = http1
+        self._arguments = place, request, deadline, idle_timeout, proxy
+        self._response: AsyncHttp1Response | None = None
+
+    async def __aenter__(self) -> AsyncHttp1Response:
+        self._response = await self._http1.begin(*self._arguments)
+        return self._response
+
+    async def __aexit__(self, *exception: object) -> None:
+        if self._response is not None:
+            await self._response.aclose()
+
+
 class AsyncHttp1Response:
     """The answer of an HTTP/1.1 server."""
 
@@ -186,6 +215,11 @@ class AsyncHttp1Response:
         if limit == self._deadline:
             raise late(limit)
         raise DeadlineExceeded(f"nothing arrived for {self.idle_timeout:g} s", kind="idle", processed=True)
+
+    async def aclose(self) -> None:
+        """Let go of the connection, which is closed unless the body was read to its end."""
+        with _aio.shield(1.0), contextlib.suppress(TransportError), translated(None):
+            await self._response.aclose()
 
     async def aread(self) -> bytes:
         """What is left of the body."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from urllib.parse import quote, urlencode
 from weakref import WeakSet
@@ -37,6 +38,15 @@ M = TypeVar("M", bound=Message)
 KEEPALIVE_SECONDS = 50
 PROBE_SECONDS = 5.0
 MAX_TIMEOUT_MS = 2**31 - 1
+UNARY_HEADERS = (("Content-Type", UNARY_CONTENT_TYPE), ("Connect-Protocol-Version", "1"))
+STREAM_HEADERS = (
+    ("Content-Type", STREAM_CONTENT_TYPE),
+    ("Connect-Protocol-Version", "1"),
+    ("Connect-Content-Encoding", "identity"),
+    ("Keepalive-Ping-Interval", str(KEEPALIVE_SECONDS)),
+)
+#: So many heads of calls are remembered.
+HEADS = 64
 
 
 class AsyncListener(Protocol):
@@ -44,6 +54,15 @@ class AsyncListener(Protocol):
 
     async def give_up(self) -> None:
         """The sandbox is gone."""
+
+
+@dataclass(slots=True, frozen=True)
+class Head:
+    """What equal calls have in common: all but the message."""
+
+    target: str
+    headers: list[tuple[str, str]]
+    context: Context
 
 
 class AsyncEnvd:
@@ -69,6 +88,8 @@ class AsyncEnvd:
         ]
         if access_token is not None:
             self._headers.append(("X-Access-Token", access_token))
+        #: By method, user and time limit.
+        self._heads: dict[tuple[str, str | None, float | None], Head] = {}
         self._streams: WeakSet[AsyncListener] = WeakSet()
 
     def remember(self, stream: AsyncListener) -> None:
@@ -105,24 +126,25 @@ class AsyncEnvd:
             kinds: The exceptions for some Connect codes, where they mean something special to this call.
         """
         timeout = self.config.timeout(request_timeout)
-        headers = [
-            ("Content-Type", UNARY_CONTENT_TYPE),
-            ("Connect-Protocol-Version", "1"),
-            *_timeout_header(timeout),
-            *self._authorization(user),
-        ]
-        request = self._request("POST", f"/{method}", headers, encode(message), idempotent)
-        response = await self._fetch(request, timeout)
+        head = self._heads.get((method, user, timeout)) or self._head(method, user, timeout, UNARY_HEADERS)
+        request = self._build("POST", head.target, head.headers.copy(), encode(message), idempotent)
+        try:
+            response = await fetch_patiently(
+                request, timeout, head.context, idempotent, unreachable=SandboxUnreachableException, plan=told_delay
+            )
+        except SandboxUnreachableException as failure:
+            if isinstance(failure.__cause__, ConnectFailed):
+                raise
+            raise await self.judged(failure) from failure.__cause__
         if response.status != 200:
-            context = self._context(request)
             error = failures.read_rpc_error(response.status, response.content)
             limit = failures.request_limit(timeout)
-            failure = failures.rpc_failure(error, context, kinds=kinds, status=response.status, limit=limit)
-            raise await self.judged(failure)
+            refusal = failures.rpc_failure(error, head.context, kinds=kinds, status=response.status, limit=limit)
+            raise await self.judged(refusal)
         try:
             return decode(reply, response.content)
         except InvalidMessage as error:
-            raise self._context(request).fail(SandboxException, f"the answer is not understood: {error}") from None
+            raise head.context.fail(SandboxException, f"the answer is not understood: {error}") from None
 
     # -- plain HTTP ------------------------------------------------------------------------------------------------
 
@@ -185,50 +207,40 @@ class AsyncEnvd:
 
     def stream_request(self, method: str, message: Message, user: str | None, timeout: float | None) -> Request:
         """The request of a call that answers with a stream of events."""
-        headers = [
-            ("Content-Type", STREAM_CONTENT_TYPE),
-            ("Connect-Protocol-Version", "1"),
-            ("Connect-Content-Encoding", "identity"),
-            ("Keepalive-Ping-Interval", str(KEEPALIVE_SECONDS)),
-            *_timeout_header(timeout),
-            *self._authorization(user),
-        ]
-        return self._request("POST", f"/{method}", headers, pack(encode(message)), False)
+        head = self._heads.get((method, user, timeout)) or self._head(method, user, timeout, STREAM_HEADERS)
+        return self._build("POST", head.target, head.headers.copy(), pack(encode(message)), False)
 
     def context_of(self, request: Request) -> Context:
         """What an exception says of a request."""
         return self._context(request)
 
+    def _head(self, method: str, user: str | None, timeout: float | None, kind: Sequence[tuple[str, str]]) -> Head:
+        headers = [*self._headers, *kind, *_timeout_header(timeout), *self._authorization(user)]
+        if len(self._heads) >= HEADS:
+            self._heads.clear()
+        target = f"{self._base}/{method}"
+        head = self._heads[method, user, timeout] = Head(target, headers, Context(f"POST {target}", self.sandbox_id))
+        return head
+
     def _request(
+        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None, idempotent: bool
+    ) -> Request:
+        return self._build(method, self._base + target, [*self._headers, *headers], body, idempotent)
+
+    def _build(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None, idempotent: bool
     ) -> Request:
         return Request(
             method,
             self._origin,
-            self._base + target,
-            headers=[*self._headers, *headers],
+            target,
+            headers=headers,
             body=body,
             coalesce=self._coalesce,
             idempotent=idempotent,
             proxy=self.config.proxy,
             transports=self.config.transports,
         )
-
-    async def _fetch(self, request: Request, timeout: float | None) -> Response:
-        context = self._context(request)
-        try:
-            return await fetch_patiently(
-                request,
-                timeout,
-                context,
-                request.idempotent,
-                unreachable=SandboxUnreachableException,
-                plan=told_delay,
-            )
-        except SandboxUnreachableException as failure:
-            if isinstance(failure.__cause__, ConnectFailed):
-                raise
-            raise await self.judged(failure) from failure.__cause__
 
     def _context(self, request: Request) -> Context:
         # the query names a path and may be long: it is left out

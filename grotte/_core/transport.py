@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self, TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from grotte._core import _aio
 from grotte._core.exchange import AsyncStreamResponse, Request
@@ -76,6 +77,10 @@ class AsyncTransport:
         self._retries = 0
         self._http1 = AsyncHttp1(self.options)
         self._warns = warn
+        #: How far the clock of its event loop is from that of all loops of asyncio; closed, or left by a fork.
+        self._offset = 0.0
+        self._left = False
+        self._owner: ref[AsyncTransports] | None = None
         #: Streamed requests whose block has not ended, and those of them that nobody can end any more.
         self._blocks: set[AsyncBlock] = set()
         self._dropped: deque[AsyncBlock] = deque()
@@ -91,6 +96,7 @@ class AsyncTransport:
 
     async def aclose(self) -> None:
         """Close every connection; requests still under way fail."""
+        self._left = True
         await self._end_dropped()
         self._pool.close()
         await self._http1.aclose()
@@ -102,9 +108,23 @@ class AsyncTransport:
 
     def abandon(self) -> None:
         """In a forked child: start anew. The parent's connections stay the parent's."""
+        self._left = True
         self._lock = _aio.Lock()
         self._pool.abandon()
         self._http1.abandon()
+
+    def placed(self, owner: AsyncTransports) -> Self:
+        """The same, once it is clear in which event loop, and whose, it is."""
+        self._offset = _clock_offset()
+        self._owner = ref(owner)
+        return self
+
+    def is_elsewhere(self) -> bool:
+        """Whether another event loop has it: one that still runs, or one whose deadlines mean nothing in this one."""
+        if self._left:
+            return abs(_clock_offset() - self._offset) > 1
+        held, owner = _held.get(), None if self._owner is None else self._owner()
+        return held is None or owner is None or held.get(owner) is not self
 
     @property
     def counters(self) -> Counters:
@@ -316,6 +336,11 @@ class AsyncStreamBlock:
             self._transport.dropped(self._block)
 
 
+def _clock_offset() -> float:
+    """Trio begins to count somewhere else in each run."""
+    return _aio.clock() - time.monotonic()
+
+
 _alive: WeakSet[AsyncTransport] = WeakSet()
 
 
@@ -365,7 +390,7 @@ class AsyncTransports:
                 _aio.at_loop_end(_close_held)
             found = held.get(self)
             if found is None:
-                found = held[self] = AsyncTransport(self._options, warn=self._warn)
+                found = held[self] = AsyncTransport(self._options, warn=self._warn).placed(self)
             return found
 
     async def aclose(self) -> None:

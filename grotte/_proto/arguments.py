@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from types import CodeType
 from urllib.parse import urlsplit
 
 from grotte.errors import InvalidArgumentException
@@ -21,6 +24,9 @@ MAX_USER = 256
 #: The control plane's ids and template references are far shorter.
 MAX_NAME = 512
 MAX_PID = 2**32 - 1
+#: What an object that is called like a function has, and what an async function has in its code.
+CALL = "__call__"
+ASYNC_FLAGS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -56,6 +62,26 @@ def handler(value: object, name: str) -> None:
     """A callback, or None."""
     if value is not None and not callable(value):
         raise InvalidArgumentException(f"{name} must be a function, not {type(value).__name__}")
+
+
+def plain_handler(value: object, name: str) -> None:
+    """A callback where nobody could await what an async function returns, or None."""
+    handler(value, name)
+    if value is not None and _is_async(value):
+        raise InvalidArgumentException(never_awaited(name))
+
+
+def _is_async(function: object) -> bool:
+    """Whether calling it only makes something to be awaited."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(function, "__code__", None) or getattr(getattr(type(function), CALL, None), "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & ASYNC_FLAGS)
+
+
+def never_awaited(name: str) -> str:
+    """What is wrong with an async function in the sync world."""
+    return f"{name} must not be an async function: nothing would await it here; use a plain one, or the async classes"
 
 
 def identifier(value: object, name: str) -> str:

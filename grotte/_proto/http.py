@@ -18,7 +18,7 @@ Coalesce = Literal["domain", "strict", "off"]
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     """Where requests go: scheme, host and port.
 
     Attributes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from typing import TypeVar
 
 import msgspec
@@ -258,6 +259,15 @@ def decode(kind: type[M], data: bytes | memoryview) -> M:
     Raises:
         InvalidMessage: not JSON, or not of the message's shape.
     """
+    known = _decoder(kind)
+    if known is not None:
+        try:
+            str(data, "utf-8")  # what stands in fields that are skipped would not be looked at
+            direct: M = known.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # what is more than plainly right takes the longer way, and so does what is wrong
+        else:
+            return direct
     try:
         raw = msgspec.json.decode(data) if len(data) else {}
         if isinstance(raw, dict):
@@ -266,6 +276,13 @@ def decode(kind: type[M], data: bytes | memoryview) -> M:
         return msgspec.convert(raw, kind, strict=False)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage(str(error)) from None
+
+
+@functools.cache
+def _decoder(kind: type[M]) -> msgspec.json.Decoder[M] | None:
+    """What reads messages of a kind in one step; None where a field may come under another name."""
+    renamed = {field.encode_name for field in msgspec.structs.fields(kind)}.intersection(_PROTO_NAMES.values())
+    return None if renamed else msgspec.json.Decoder(kind, strict=False)
 
 
 def decode_base64(text: str) -> bytes:

@@ -14,13 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 
+from grotte._proto import arguments
 from grotte._sync._sio_crew import INTERRUPTS as INTERRUPTS
 from grotte._sync._sio_crew import Crew as Crew
 from grotte._sync._sio_crew import Eventually as Eventually
 from grotte._sync._sio_crew import open_crew as open_crew
+from grotte.errors import InvalidArgumentException
 
 if TYPE_CHECKING:
     import ssl
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: A user's callback.
 OutputHandler: TypeAlias = Callable[[T], None]
+check_handler = arguments.plain_handler
 Lock = threading.Lock
 
 #: Whether all that run in one turn of the event loop leave it to the reader to send what they queued: one system
@@ -157,8 +160,11 @@ class SocketWaiter:
         #: What the socket is watched for.
         self._events = 0
 
-    def wait(self, write: bool, deadline: float | None) -> bool:
-        """Wait until readable, or with `write` also until writable; False when the deadline passed first."""
+    def wait(self, write: bool, deadline: float | None, look: Callable[[], bool] | None = None) -> bool:
+        """Wait until readable, or with `write` also until writable; False when the deadline passed first.
+
+        `look` is for event loops: here who waits looks itself.
+        """
         if self._read_end < 0:
             return True
         events = select.POLLIN | select.POLLOUT if write else select.POLLIN
@@ -170,6 +176,10 @@ class SocketWaiter:
             if fd == self._read_end:
                 os.read(fd, 512)
         return bool(ready)
+
+    def soon(self, function: Callable[[], None]) -> bool:
+        """There is no loop that could call it."""
+        return False
 
     def wake(self) -> None:
         """Make a wait in progress return early."""
@@ -360,7 +370,11 @@ def open_nursery() -> Iterator[Nursery]:
 
 def call(handler: Callable[..., T], *args: object) -> T:
     """Call a user's callback."""
-    return handler(*args)
+    result = handler(*args)
+    if isinstance(result, CoroutineType):  # of a plain function that only wraps an async one
+        result.close()
+        raise InvalidArgumentException(arguments.never_awaited("a callback"))
+    return result
 
 
 def run_in_thread(function: Callable[..., T], *args: object) -> T:

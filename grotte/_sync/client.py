@@ -39,7 +39,7 @@ def fetch(request: Request, *, timeout: float | None, context: Context, unreacha
         GrotteException: of the kind `unreachable`: the connection could not be made, or broke.
     """
     try:
-        return _transport_of(request).fetch(request, deadline=deadline_after(timeout))
+        return transport_of(request).fetch(request, deadline=deadline_after(timeout))
     except TransportError as error:
         raise transport_failure(error, context, unreachable, request_limit(timeout)) from error
 
@@ -55,17 +55,19 @@ def fetch_patiently(
 ) -> Response:
     """Send it, again when the server is busy and says or lets expect that this helps; all within one limit."""
     deadline = deadline_after(timeout)
-    left = timeout
+    transport = transport_of(request)
     attempt = 0
     while True:
-        response = fetch(request, timeout=left, context=context, unreachable=unreachable)
+        try:
+            response = transport.fetch(request, deadline=deadline)
+        except TransportError as error:
+            raise transport_failure(error, context, unreachable, request_limit(timeout)) from error
         if response.status < 400:
             return response
         delay = plan(response.status, response.headers, attempt=attempt, idempotent=idempotent)
         if delay is None or (deadline is not None and _sio.clock() + delay >= deadline):
             return response
         _sio.sleep(delay)
-        left = None if deadline is None else max(0.0, deadline - _sio.clock())
         attempt += 1
 
 
@@ -73,10 +75,10 @@ def open_stream(
     request: Request, *, deadline: float | None, idle_timeout: float | None
 ) -> AbstractContextManager[StreamResponse]:
     """Send a request and read its answer as it comes; errors are the transport's own."""
-    return _transport_of(request).stream(request, deadline=deadline, idle_timeout=idle_timeout)
+    return transport_of(request).stream(request, deadline=deadline, idle_timeout=idle_timeout)
 
 
-def _transport_of(request: Request) -> Transport:
+def transport_of(request: Request) -> Transport:
     """Its client's own, or that of everybody."""
     if request.transports is None:
         return default_transport()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -73,7 +72,6 @@ class Http1:
             content = response.read()
             return Response(response.status, response.headers, content)
 
-    @contextmanager
     def stream(
         self,
         place: Place,
@@ -81,24 +79,30 @@ class Http1:
         deadline: float | None,
         idle_timeout: float | None,
         proxy: Proxy | None = None,
-    ) -> Iterator[Http1Response]:
+    ) -> Http1Block:
         """One attempt; see `Transport.stream`."""
+        return Http1Block(self, place, request, deadline, idle_timeout, proxy)
+
+    def begin(
+        self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None, proxy: Proxy | None
+    ) -> Http1Response:
+        """Send a request, and return when its answer begins."""
         outgoing = self._outgoing(request, deadline, idle_timeout)
         client = self._make_client(proxy)
         response: httpx.Response | None = None
         try:
             with _sio.deadline_scope(deadline) as scope, translated(idle_timeout):
                 response = _sio.send_http1(client, outgoing)
-            if response is None or scope.expired:
-                raise late(deadline)
-            yield Http1Response(response, outgoing.extensions["timeout"], deadline, idle_timeout)
         except ConnectFailed:
             self._until.pop(place, None)  # whoever answers there next may speak HTTP/2
             raise
-        finally:
-            if response is not None:
-                with _sio.shield(1.0), contextlib.suppress(TransportError), translated(None):
-                    response.close()
+        if response is None:
+            raise late(deadline)
+        found = Http1Response(response, outgoing.extensions["timeout"], deadline, idle_timeout)
+        if scope.expired:
+            found.close()
+            raise late(deadline)
+        return found
 
     def _make_client(self, proxy: Proxy | None) -> _sio.HttpxClient:
         if self._closed:
@@ -150,6 +154,31 @@ def pieces(request: Request) -> Iterator[bytes]:
         yield piece
 
 
+class Http1Block:
+    """The block of one streamed request; no generator, as `AnswerBlock`."""
+
+    def __init__(
+        self,
+        http1: Http1,
+        place: Place,
+        request: Request,
+        deadline: float | None,
+        idle_timeout: float | None,
+        proxy: Proxy | None,
+    ) -> None:
+        self._http1 = http1
+        self._arguments = place, request, deadline, idle_timeout, proxy
+        self._response: Http1Response | None = None
+
+    def __enter__(self) -> Http1Response:
+        self._response = self._http1.begin(*self._arguments)
+        return self._response
+
+    def __exit__(self, *exception: object) -> None:
+        if self._response is not None:
+            self._response.close()
+
+
 class Http1Response:
     """The answer of an HTTP/1.1 server."""
 
@@ -185,6 +214,11 @@ class Http1Response:
         if limit == self._deadline:
             raise late(limit)
         raise DeadlineExceeded(f"nothing arrived for {self.idle_timeout:g} s", kind="idle", processed=True)
+
+    def close(self) -> None:
+        """Let go of the connection, which is closed unless the body was read to its end."""
+        with _sio.shield(1.0), contextlib.suppress(TransportError), translated(None):
+            self._response.close()
 
     def read(self) -> bytes:
         """What is left of the body."""

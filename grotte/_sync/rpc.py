@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from urllib.parse import quote, urlencode
 from weakref import WeakSet
@@ -38,6 +39,15 @@ M = TypeVar("M", bound=Message)
 KEEPALIVE_SECONDS = 50
 PROBE_SECONDS = 5.0
 MAX_TIMEOUT_MS = 2**31 - 1
+UNARY_HEADERS = (("Content-Type", UNARY_CONTENT_TYPE), ("Connect-Protocol-Version", "1"))
+STREAM_HEADERS = (
+    ("Content-Type", STREAM_CONTENT_TYPE),
+    ("Connect-Protocol-Version", "1"),
+    ("Connect-Content-Encoding", "identity"),
+    ("Keepalive-Ping-Interval", str(KEEPALIVE_SECONDS)),
+)
+#: So many heads of calls are remembered.
+HEADS = 64
 
 
 class Listener(Protocol):
@@ -45,6 +55,15 @@ class Listener(Protocol):
 
     def give_up(self) -> None:
         """The sandbox is gone."""
+
+
+@dataclass(slots=True, frozen=True)
+class Head:
+    """What equal calls have in common: all but the message."""
+
+    target: str
+    headers: list[tuple[str, str]]
+    context: Context
 
 
 class Envd:
@@ -70,6 +89,8 @@ class Envd:
         ]
         if access_token is not None:
             self._headers.append(("X-Access-Token", access_token))
+        #: By method, user and time limit.
+        self._heads: dict[tuple[str, str | None, float | None], Head] = {}
         self._streams: WeakSet[Listener] = WeakSet()
 
     def remember(self, stream: Listener) -> None:
@@ -106,24 +127,25 @@ class Envd:
             kinds: The exceptions for some Connect codes, where they mean something special to this call.
         """
         timeout = self.config.timeout(request_timeout)
-        headers = [
-            ("Content-Type", UNARY_CONTENT_TYPE),
-            ("Connect-Protocol-Version", "1"),
-            *_timeout_header(timeout),
-            *self._authorization(user),
-        ]
-        request = self._request("POST", f"/{method}", headers, encode(message), idempotent)
-        response = self._fetch(request, timeout)
+        head = self._heads.get((method, user, timeout)) or self._head(method, user, timeout, UNARY_HEADERS)
+        request = self._build("POST", head.target, head.headers.copy(), encode(message), idempotent)
+        try:
+            response = fetch_patiently(
+                request, timeout, head.context, idempotent, unreachable=SandboxUnreachableException, plan=told_delay
+            )
+        except SandboxUnreachableException as failure:
+            if isinstance(failure.__cause__, ConnectFailed):
+                raise
+            raise self.judged(failure) from failure.__cause__
         if response.status != 200:
-            context = self._context(request)
             error = failures.read_rpc_error(response.status, response.content)
             limit = failures.request_limit(timeout)
-            failure = failures.rpc_failure(error, context, kinds=kinds, status=response.status, limit=limit)
-            raise self.judged(failure)
+            refusal = failures.rpc_failure(error, head.context, kinds=kinds, status=response.status, limit=limit)
+            raise self.judged(refusal)
         try:
             return decode(reply, response.content)
         except InvalidMessage as error:
-            raise self._context(request).fail(SandboxException, f"the answer is not understood: {error}") from None
+            raise head.context.fail(SandboxException, f"the answer is not understood: {error}") from None
 
     # -- plain HTTP ------------------------------------------------------------------------------------------------
 
@@ -182,50 +204,40 @@ class Envd:
 
     def stream_request(self, method: str, message: Message, user: str | None, timeout: float | None) -> Request:
         """The request of a call that answers with a stream of events."""
-        headers = [
-            ("Content-Type", STREAM_CONTENT_TYPE),
-            ("Connect-Protocol-Version", "1"),
-            ("Connect-Content-Encoding", "identity"),
-            ("Keepalive-Ping-Interval", str(KEEPALIVE_SECONDS)),
-            *_timeout_header(timeout),
-            *self._authorization(user),
-        ]
-        return self._request("POST", f"/{method}", headers, pack(encode(message)), False)
+        head = self._heads.get((method, user, timeout)) or self._head(method, user, timeout, STREAM_HEADERS)
+        return self._build("POST", head.target, head.headers.copy(), pack(encode(message)), False)
 
     def context_of(self, request: Request) -> Context:
         """What an exception says of a request."""
         return self._context(request)
 
+    def _head(self, method: str, user: str | None, timeout: float | None, kind: Sequence[tuple[str, str]]) -> Head:
+        headers = [*self._headers, *kind, *_timeout_header(timeout), *self._authorization(user)]
+        if len(self._heads) >= HEADS:
+            self._heads.clear()
+        target = f"{self._base}/{method}"
+        head = self._heads[method, user, timeout] = Head(target, headers, Context(f"POST {target}", self.sandbox_id))
+        return head
+
     def _request(
+        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None, idempotent: bool
+    ) -> Request:
+        return self._build(method, self._base + target, [*self._headers, *headers], body, idempotent)
+
+    def _build(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None, idempotent: bool
     ) -> Request:
         return Request(
             method,
             self._origin,
-            self._base + target,
-            headers=[*self._headers, *headers],
+            target,
+            headers=headers,
             body=body,
             coalesce=self._coalesce,
             idempotent=idempotent,
             proxy=self.config.proxy,
             transports=self.config.transports,
         )
-
-    def _fetch(self, request: Request, timeout: float | None) -> Response:
-        context = self._context(request)
-        try:
-            return fetch_patiently(
-                request,
-                timeout,
-                context,
-                request.idempotent,
-                unreachable=SandboxUnreachableException,
-                plan=told_delay,
-            )
-        except SandboxUnreachableException as failure:
-            if isinstance(failure.__cause__, ConnectFailed):
-                raise
-            raise self.judged(failure) from failure.__cause__
 
     def _context(self, request: Request) -> Context:
         # the query names a path and may be long: it is left out

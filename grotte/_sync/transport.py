@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import Self, TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from grotte._proto.http import Coalesce, Headers, Lane, Origin, Response, split_url
 from grotte._proto.http2.codec import ErrorCode
@@ -77,6 +78,10 @@ class Transport:
         self._retries = 0
         self._http1 = Http1(self.options)
         self._warns = warn
+        #: How far the clock of its event loop is from that of all loops of asyncio; closed, or left by a fork.
+        self._offset = 0.0
+        self._left = False
+        self._owner: ref[Transports] | None = None
         #: Streamed requests whose block has not ended, and those of them that nobody can end any more.
         self._blocks: set[Block] = set()
         self._dropped: deque[Block] = deque()
@@ -92,6 +97,7 @@ class Transport:
 
     def close(self) -> None:
         """Close every connection; requests still under way fail."""
+        self._left = True
         self._end_dropped()
         self._pool.close()
         self._http1.close()
@@ -103,9 +109,23 @@ class Transport:
 
     def abandon(self) -> None:
         """In a forked child: start anew. The parent's connections stay the parent's."""
+        self._left = True
         self._lock = _sio.Lock()
         self._pool.abandon()
         self._http1.abandon()
+
+    def placed(self, owner: Transports) -> Self:
+        """The same, once it is clear in which event loop, and whose, it is."""
+        self._offset = _clock_offset()
+        self._owner = ref(owner)
+        return self
+
+    def is_elsewhere(self) -> bool:
+        """Whether another event loop has it: one that still runs, or one whose deadlines mean nothing in this one."""
+        if self._left:
+            return abs(_clock_offset() - self._offset) > 1
+        held, owner = _held.get(), None if self._owner is None else self._owner()
+        return held is None or owner is None or held.get(owner) is not self
 
     @property
     def counters(self) -> Counters:
@@ -313,6 +333,11 @@ class StreamBlock:
             self._transport.dropped(self._block)
 
 
+def _clock_offset() -> float:
+    """Trio begins to count somewhere else in each run."""
+    return _sio.clock() - time.monotonic()
+
+
 _alive: WeakSet[Transport] = WeakSet()
 
 
@@ -362,7 +387,7 @@ class Transports:
                 _sio.at_loop_end(_close_held)
             found = held.get(self)
             if found is None:
-                found = held[self] = Transport(self._options, warn=self._warn)
+                found = held[self] = Transport(self._options, warn=self._warn).placed(self)
             return found
 
     def close(self) -> None:

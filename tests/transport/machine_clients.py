@@ -190,5 +190,5 @@ class ThreadClient:
     def close(self) -> None:
         self._transport.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()

@@ -142,11 +142,13 @@ class AsyncConnection(AsyncLink):
         """Whether the peer has proved, where proof is asked for, that it speaks for `host`."""
         return self._channel.tls is None or self._channel.tls.covers(host)
 
-    def refresh(self) -> None:
-        """Before reuse: see a GOAWAY or an end that has arrived since anybody read. Lock held."""
-        if self._reader is None and self._heir is None and not self.closed:
+    def refresh(self) -> bool:
+        """Before reuse: see a GOAWAY or an end that has arrived since anybody read; False: somebody does. Lock held."""
+        unread = self._reader is None and self._heir is None and not self.closed
+        if unread:
             self.rest()
             self.pump_now()
+        return unread
 
     def rest(self) -> None:
         """Close it if it has been idle for too long. Lock held."""
@@ -265,13 +267,6 @@ class AsyncConnection(AsyncLink):
 
     # ── what the link asks (lock held, but for the first) ───────────────────────────────────────────────────────
 
-    def _flush_soon(self) -> None:
-        """Send what waits; in async, once for all who have something to say in this turn of the event loop."""
-        if _aio.WRITES_IN_TURNS and (self._reader is not None or self._heir is not None):
-            self.interrupt()
-        else:
-            self.flush()
-
     def _on_bytes(self, data: memoryview, failure: OSError | None, *, news: bool) -> None:
         try:
             if data:
@@ -302,6 +297,7 @@ class AsyncConnection(AsyncLink):
     def _wake_if_ready(self, stream: AsyncStream) -> None:
         if (stream.event is not None or stream.reading is not None) and stream.ready():
             self._parked.pop(stream, None)
+            self._woken = True
             stream.wake()
 
     # ── what arrives (lock held) ────────────────────────────────────────────────────────────────────────────────

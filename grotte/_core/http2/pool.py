@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from grotte._core import _aio
@@ -68,32 +66,42 @@ class AsyncPool:
             exchange.release()
         raise late(deadline, processed=exchange.processed)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None
-    ) -> AsyncIterator[AsyncHttp2Response]:
+    ) -> AsyncAnswerBlock:
         """One attempt; see `AsyncTransport.stream`."""
-        exchange = AsyncExchange(request, request_headers(request), self._options)
+        return AsyncAnswerBlock(self, place, request, deadline, idle_timeout)
+
+    async def begin(
+        self,
+        exchange: AsyncExchange,
+        place: Place,
+        request: Request,
+        deadline: float | None,
+        idle_timeout: float | None,
+    ) -> AsyncHttp2Response:
+        """Send a request, and return when its answer begins."""
         stream: AsyncStream | None = None
-        try:
-            with _aio.deadline_watch(deadline) as scope:
-                connection = await self._acquire(place, request, deadline, held=True)
-                opened = exchange.open(connection, eager=False)
-                await exchange.send_body(opened, scope)
-                await self._await_status(opened, scope, idle_timeout)
-                stream = opened
-                if stream.status < 400 and place[1] != request.origin.host:
-                    self._served(place, request)
-            if stream is None:
-                raise late(deadline, processed=exchange.processed)
-            yield AsyncHttp2Response(stream, deadline, idle_timeout)
-        finally:
-            exchange.release()
+        with _aio.deadline_watch(deadline) as scope:
+            connection = await self._acquire(place, request, deadline, held=True)
+            opened = exchange.open(connection, eager=False)
+            await exchange.send_body(opened, scope)
+            await self._await_status(opened, scope, idle_timeout)
+            stream = opened
+            if stream.status < 400 and place[1] != request.origin.host:
+                self._served(place, request)
+        if stream is None:
+            raise late(deadline, processed=exchange.processed)
+        return AsyncHttp2Response(stream, deadline, idle_timeout)
+
+    def exchange(self, request: Request) -> AsyncExchange:
+        """One attempt at a request, which has no slot yet."""
+        return AsyncExchange(request, request_headers(request), self._options)
 
     async def _await_status(self, stream: AsyncStream, scope: _aio.deadline_scope, idle_timeout: float | None) -> None:
         limit = None if idle_timeout is None else _aio.clock() + idle_timeout
         with _aio.deadline_watch(earliest(scope.deadline, limit)) as step:
-            await stream.connection.wait(stream, stream.has_status, step)
+            await stream.connection.wait(stream, AsyncStream.has_status, step)
         if step.expired:
             if scope.deadline is not None and (limit is None or scope.deadline <= limit):
                 await scope.expire()
@@ -221,6 +229,29 @@ class AsyncPool:
 
     def is_open(self) -> bool:
         return any(connection.usable for route in self._routes.values() for connection in route.connections)
+
+
+class AsyncAnswerBlock:
+    """The block of one streamed request. No generator: event loops end those by themselves, inner ones first, too."""
+
+    __slots__ = ("_arguments", "_exchange", "_pool")
+
+    def __init__(
+        self, pool: AsyncPool, place: Place, request: Request, deadline: float | None, idle_timeout: float | None
+    ) -> None:
+        self._pool = pool
+        self._arguments = place, request, deadline, idle_timeout
+        self._exchange = pool.exchange(request)
+
+    async def __aenter__(self) -> AsyncHttp2Response:
+        try:
+            return await self._pool.begin(self._exchange, *self._arguments)
+        except BaseException:
+            self._exchange.release()
+            raise
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._exchange.release()
 
 
 def no_context() -> None:

@@ -12,7 +12,7 @@ from grotte._core.http2.connection import AsyncConnection
 from grotte._core.http2.link import CONGESTED
 from grotte._core.http2.stream import AsyncStream
 from grotte._proto.http import Headers, Origin, Response
-from grotte._proto.http2.codec import Header
+from grotte._proto.http2.codec import Fields, Header
 from grotte._proto.options import TransportOptions, earliest
 from grotte._proto.transport_errors import DeadlineExceeded
 from grotte.errors import InvalidArgumentException
@@ -28,11 +28,20 @@ SPECIAL_FIELDS = CONNECTION_FIELDS | {b"content-length"}
 AUTHORITY = 2
 
 
-def request_headers(request: Request) -> list[Header]:
+def request_headers(request: Request) -> Fields:
     """The request's header section as HTTP/2 has it."""
-    fields = list(target_fields(request.method, request.origin, request.target))
-    length = len(request.body) if isinstance(request.body, bytes) else request.content_length
-    for name, value in request.headers:
+    body = request.body
+    length = len(body) if isinstance(body, bytes) else request.content_length
+    return header_section(request.method, request.origin, request.target, tuple(request.headers), length)
+
+
+@functools.lru_cache(256)
+def header_section(
+    method: str, origin: Origin, target: str, headers: tuple[tuple[str, str], ...], length: int | None
+) -> Fields:
+    """A header section; that of a small call has often been made before."""
+    fields = list(target_fields(method, origin, target))
+    for name, value in headers:
         field = header_field(name, value)
         if field[0] not in SPECIAL_FIELDS:
             fields.append(field)
@@ -43,7 +52,7 @@ def request_headers(request: Request) -> list[Header]:
             fields[AUTHORITY] = (b":authority", encoded(value))
     if length is not None:
         fields.append((b"content-length", b"%d" % length))
-    return fields
+    return Fields(fields)
 
 
 @functools.lru_cache(1024)
@@ -134,7 +143,7 @@ class AsyncExchange:
     async def _wait_to_send(self, stream: AsyncStream, scope: _aio.deadline_scope) -> None:
         stalled = _aio.clock() + self._options.write_timeout
         with _aio.deadline_watch(earliest(scope.deadline, stalled)) as step:
-            await stream.connection.wait(stream, stream.may_send, step)
+            await stream.connection.wait(stream, AsyncStream.may_send, step)
         if step.expired:
             if scope.deadline is not None and scope.deadline <= stalled:
                 await scope.expire()
@@ -155,7 +164,7 @@ class AsyncExchange:
 async def whole_response(stream: AsyncStream, scope: _aio.deadline_scope) -> Response:
     """Wait for the end of an eager stream."""
     if not stream.is_complete():
-        await stream.connection.wait(stream, stream.is_complete, scope)
+        await stream.connection.wait(stream, AsyncStream.is_complete, scope)
     if stream.error is not None:
         raise stream.error
     chunks = stream.chunks
@@ -200,7 +209,7 @@ class AsyncHttp2Response:
         idle = None if self.idle_timeout is None else _aio.clock() + self.idle_timeout
         deadline = earliest(self._deadline, idle)
         with _aio.deadline_watch(deadline) as scope:
-            await self._stream.connection.wait(self._stream, self._stream.has_data, scope)
+            await self._stream.connection.wait(self._stream, AsyncStream.has_data, scope)
         if scope.expired:
             if deadline == self._deadline:
                 raise late(deadline)

@@ -62,10 +62,11 @@ class AsyncStream(AsyncParty):
         #: Body bytes count as consumed when they arrive: the caller wants the whole answer.
         self.eager = eager
         self.chunks: deque[tuple[bytes, int]] = deque()
-        self.goal: Callable[[], bool] = self.is_complete
+        #: A function, not a bound method: an object that refers to itself is left to the garbage collector.
+        self.goal: Callable[[AsyncStream], bool] = AsyncStream.is_complete
 
     def ready(self) -> bool:
-        return self.goal()
+        return self.goal(self)
 
     def is_complete(self) -> bool:
         return self.ended or self.error is not None

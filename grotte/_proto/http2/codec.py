@@ -14,6 +14,14 @@ import msgspec
 #: Header name and value as they travel: lower-case name, no surrounding white space.
 Header = tuple[bytes, bytes]
 
+
+class Fields(tuple[Header, ...]):  # noqa: SLOT001 - a tuple can have no slots that are not empty
+    """A header section that may be sent again: its encoded form is kept with it."""
+
+    #: As a header block that refers to no table but the static one.
+    block: bytes | None = None
+
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: Streams that a peer may be assumed to allow before its SETTINGS arrive.
 ASSUMED_MAX_CONCURRENT_STREAMS = 100

@@ -7,8 +7,8 @@ When it leaves (its own wait is over, its deadline passed, it was cancelled) it 
 baton. *Every* wait on a connection must be able to take it: somebody who only parks would wait for ever once the
 last reader has left.
 
-In async the reader is the writer too: those who run in the same turn of the event loop queue their frames, and the
-reader, which one of them wakes, sends all of them with one system call.
+On asyncio the reader sleeps on while the event loop takes in what is for others (`look`). Those who run in the same
+turn of the loop queue their frames, and one call at the turn's end sends all of them; on trio the reader does so.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ class Baton:
         self._watches_write = False
         #: Nothing waits for the socket to become writable.
         self._all_sent = True
+        #: What the event loop took in ended the reader's wait, and somebody else's.
+        self._looked = self._woken = False
+        #: When the reader looks up at the latest.
+        self._until: float | None = None
+        #: A `flush` comes at the end of this turn of the event loop.
+        self._flush_due = False
 
     def pump(self) -> None:
         """Take in what has arrived, then send what waits; never blocks. Lock not held."""
@@ -66,12 +72,12 @@ class Baton:
         """Whether somebody could read here."""
         return self._reader is None and not self.closed
 
-    def wait(self, stream: Stream, goal: Callable[[], bool], scope: _sio.deadline_scope) -> None:
+    def wait(self, stream: Stream, goal: Callable[[Stream], bool], scope: _sio.deadline_scope) -> None:
         """Return once `goal` holds; read for everybody whenever nobody else does."""
         stream.goal = goal
         while True:
             with self.lock:
-                if goal():
+                if goal(stream):
                     return
                 event = None if self._reader is None else self._start_parking(stream, scope.step)
             if event is not None:
@@ -95,10 +101,10 @@ class Baton:
         except BaseException:
             self._unpark(stream, reads=False)
             raise
-        if stream.goal() and self._heir is not stream:
+        if stream.ready() and self._heir is not stream:
             stream.event = None  # the ordinary case, in which whoever wakes also unparks
             return
-        late = not stream.goal() and is_past(scope.step)
+        late = not stream.ready() and is_past(scope.step)
         self._unpark(stream, reads=not late)
         if late:
             scope.expire()
@@ -111,7 +117,7 @@ class Baton:
             self._parked.pop(stream, None)
             if self._heir is stream:
                 self._heir = None
-                if not reads or stream.goal():
+                if not reads or stream.ready():
                     nobody = self._pass_baton()
         if nobody:
             self.flush()
@@ -138,16 +144,19 @@ class Baton:
         return True
 
     def _read_once(self, party: Party, scope: _sio.deadline_scope) -> bool:
-        self.flush()
+        if not self._flush_due:
+            self.flush()
         with self.lock:
             if party.ready() or self.closed:
                 return True
             self._watches_write = not self._all_sent
             self._blocked = True
-            until = earliest(self._alarm(), self._soonest, scope.step)
-        self._waiter.wait(self._watches_write, until)
+            self._looked = False
+            until = self._until = earliest(self._alarm(), self._soonest, scope.step)
+        self._waiter.wait(self._watches_write, until, self._look)
         self._blocked = False  # it looks again by itself now: nobody needs to wake it
-        self.pump()
+        if not self._looked:
+            self.pump()
         now = _sio.clock()
         with self.lock:
             if now >= self._alarm():
@@ -159,6 +168,35 @@ class Baton:
         if scope.step is not None and now >= scope.step:
             scope.expire()
         return False
+
+    def _look(self) -> bool:
+        """Take in what came while the reader waits; True when that ends its wait."""
+        self._blocked = self._woken = False
+        self.pump()
+        if self._woken:  # they run next, and most will have something to send
+            self._end_turn_with_flush()
+        over = self.closed or not self._all_sent or self._reader is None or self._reader.ready()
+        self._looked = over or earliest(self._until, self._alarm()) != self._until
+        self._blocked = not self._looked
+        return self._looked
+
+    def _flush_soon(self) -> None:
+        """Send what waits; in async, once for all who have something to say in this turn of the event loop."""
+        if self._flush_due:
+            return
+        if not _sio.WRITES_IN_TURNS or (self._reader is None and self._heir is None):
+            self.flush()
+        elif not self._end_turn_with_flush():
+            self.interrupt()
+
+    def _end_turn_with_flush(self) -> bool:
+        if not self._flush_due:
+            self._flush_due = self._waiter.soon(self._flush_now_due)
+        return self._flush_due
+
+    def _flush_now_due(self) -> None:
+        self._flush_due = False
+        self.flush()
 
     def _wake_late(self, now: float) -> None:
         """Wake the parked whose deadline has passed."""

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from grotte._proto.http import Headers, Lane, Response
@@ -69,32 +67,40 @@ class Pool:
             exchange.release()
         raise late(deadline, processed=exchange.processed)
 
-    @contextmanager
-    def stream(
-        self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None
-    ) -> Iterator[Http2Response]:
+    def stream(self, place: Place, request: Request, deadline: float | None, idle_timeout: float | None) -> AnswerBlock:
         """One attempt; see `Transport.stream`."""
-        exchange = Exchange(request, request_headers(request), self._options)
+        return AnswerBlock(self, place, request, deadline, idle_timeout)
+
+    def begin(
+        self,
+        exchange: Exchange,
+        place: Place,
+        request: Request,
+        deadline: float | None,
+        idle_timeout: float | None,
+    ) -> Http2Response:
+        """Send a request, and return when its answer begins."""
         stream: Stream | None = None
-        try:
-            with _sio.deadline_watch(deadline) as scope:
-                connection = self._acquire(place, request, deadline, held=True)
-                opened = exchange.open(connection, eager=False)
-                exchange.send_body(opened, scope)
-                self._await_status(opened, scope, idle_timeout)
-                stream = opened
-                if stream.status < 400 and place[1] != request.origin.host:
-                    self._served(place, request)
-            if stream is None:
-                raise late(deadline, processed=exchange.processed)
-            yield Http2Response(stream, deadline, idle_timeout)
-        finally:
-            exchange.release()
+        with _sio.deadline_watch(deadline) as scope:
+            connection = self._acquire(place, request, deadline, held=True)
+            opened = exchange.open(connection, eager=False)
+            exchange.send_body(opened, scope)
+            self._await_status(opened, scope, idle_timeout)
+            stream = opened
+            if stream.status < 400 and place[1] != request.origin.host:
+                self._served(place, request)
+        if stream is None:
+            raise late(deadline, processed=exchange.processed)
+        return Http2Response(stream, deadline, idle_timeout)
+
+    def exchange(self, request: Request) -> Exchange:
+        """One attempt at a request, which has no slot yet."""
+        return Exchange(request, request_headers(request), self._options)
 
     def _await_status(self, stream: Stream, scope: _sio.deadline_scope, idle_timeout: float | None) -> None:
         limit = None if idle_timeout is None else _sio.clock() + idle_timeout
         with _sio.deadline_watch(earliest(scope.deadline, limit)) as step:
-            stream.connection.wait(stream, stream.has_status, step)
+            stream.connection.wait(stream, Stream.has_status, step)
         if step.expired:
             if scope.deadline is not None and (limit is None or scope.deadline <= limit):
                 scope.expire()
@@ -222,6 +228,29 @@ class Pool:
 
     def is_open(self) -> bool:
         return any(connection.usable for route in self._routes.values() for connection in route.connections)
+
+
+class AnswerBlock:
+    """The block of one streamed request. No generator: event loops end those by themselves, inner ones first, too."""
+
+    __slots__ = ("_arguments", "_exchange", "_pool")
+
+    def __init__(
+        self, pool: Pool, place: Place, request: Request, deadline: float | None, idle_timeout: float | None
+    ) -> None:
+        self._pool = pool
+        self._arguments = place, request, deadline, idle_timeout
+        self._exchange = pool.exchange(request)
+
+    def __enter__(self) -> Http2Response:
+        try:
+            return self._pool.begin(self._exchange, *self._arguments)
+        except BaseException:
+            self._exchange.release()
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        self._exchange.release()
 
 
 def no_context() -> None:

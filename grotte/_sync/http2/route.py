@@ -298,14 +298,13 @@ class Route:
 
     def _first_with_room(self, held: bool) -> Connection | None:
         for connection in tuple(self.connections):
-            if connection.usable and self._room(connection, held) > 0:
-                connection.refresh()
-                if connection.usable and self._room(connection, held) > 0:
-                    return connection
+            if self._has_room(connection, held) and (not connection.refresh() or self._has_room(connection, held)):
+                return connection
         return None
 
-    def _room(self, connection: Connection, held: bool) -> int:
-        return connection.cap - connection.active - (self._reserve(connection) if held else 0)
+    def _has_room(self, connection: Connection, held: bool) -> bool:
+        kept = self._reserve(connection) if held else 0
+        return connection.usable and connection.active < connection.cap - kept
 
     def changed(self) -> None:
         """Hand out what is free, in the order of arrival, and have more opened when that is needed."""

@@ -37,6 +37,9 @@ class Line:
     def __len__(self) -> int:
         return len(self._short) + len(self._held)
 
+    def __bool__(self) -> bool:
+        return bool(self._short) or bool(self._held)
+
     def __iter__(self) -> Iterator[Seeker]:
         yield from self._short
         yield from self._held

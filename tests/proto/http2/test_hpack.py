@@ -11,7 +11,7 @@ from hpack.table import HeaderTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grotte._proto.http2.codec import SENSITIVE, ErrorCode, Header, ProtocolError
+from grotte._proto.http2.codec import SENSITIVE, ErrorCode, Fields, Header, ProtocolError
 from grotte._proto.http2.hpack import huffman, integers
 from grotte._proto.http2.hpack.decoder import Decoder
 from grotte._proto.http2.hpack.encoder import Encoder
@@ -109,6 +109,20 @@ def test_secrets_are_not_remembered() -> None:
     assert b"grotte" in remembered
 
 
+def test_a_section_that_is_sent_again_is_the_same_block_on_any_connection() -> None:
+    section = Fields([(b":method", b"GET"), (b"x-api-key", b"secret"), (b"a", b"b")])
+    first, second, decoder = Encoder(), Encoder(), hpack.Decoder()
+    block = first.encode(section)
+    assert block == section.block == Encoder().encode(list(section))
+    second.limit_table(0)
+    assert second.encode(section) == b"\x20" + block
+    assert first.encode(section) == second.encode(section) == block
+    assert [tuple(header) for header in decoder.decode(block, raw=True)] == list(section)
+    large = Fields([(b"a", b"x" * 5000)])
+    assert decoder.decode(first.encode(large), raw=True) == list(large)
+    assert large.block is None
+
+
 def test_what_the_encoder_remembers_is_bounded() -> None:
     encoder = Encoder()
     for number in range(5_000):
@@ -146,7 +160,7 @@ def test_we_decode_what_the_library_encodes(blocks: list[tuple[list[Header], boo
 def test_any_block_is_the_same_list_or_error_as_to_the_library(blocks: list[bytes]) -> None:
     ours, theirs = Decoder(LIMIT), hpack.Decoder()
     theirs.max_allowed_table_size = 4096
-    for block in blocks:
+    for block in [*blocks, *blocks]:  # what is remembered must still be true when a block comes again
         try:
             expected = [(bytes(name), bytes(value)) for name, value in theirs.decode(block, raw=True)]
         except hpack.HPACKError:
@@ -196,6 +210,34 @@ def test_an_entry_larger_than_the_table_empties_it() -> None:
     assert decoder.decode(b"\x40\x01a" + integers.encode(5000, 0x7F, 0) + large) == [(b"a", large)]
     assert decoder._table == []
     assert decoder._table_size == 0
+
+
+INSERT, OTHER, NEWEST = b"\x40\x01a\x01b", b"\x40\x01c\x01d", b"\xbe"
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_a_block_means_what_the_table_holds_now(again: int) -> None:
+    decoder = Decoder(LIMIT)
+    for _ in range(again):  # the second time what was inserted is remembered
+        for insert, expected in ((INSERT, (b"a", b"b")), (OTHER, (b"c", b"d"))):
+            decoder.decode(insert)
+            assert decoder.decode(NEWEST) == decoder.decode(NEWEST) == [expected]
+    decoder.decode(b"\x20")
+    with pytest.raises(ProtocolError):
+        decoder.decode(NEWEST)
+
+
+def test_the_memory_of_blocks_is_bounded() -> None:
+    decoder = Decoder(LIMIT)
+    decoder.decode(INSERT)
+    for number in range(1_000):
+        text = b"%d" % number
+        decoder.decode(NEWEST + b"\x0f\x01" + bytes((len(text),)) + text)
+        decoder.decode(b"\x0f\x01" + bytes((len(text),)) + text)
+    assert len(decoder._current) <= 64
+    assert len(decoder._blocks) <= 64
+    decoder.decode(NEWEST * 1_500)
+    assert max(map(len, decoder._current)) <= 1024
 
 
 def test_a_compression_bomb_is_stopped_at_the_limit() -> None:

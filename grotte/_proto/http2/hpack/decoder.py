@@ -39,6 +39,8 @@ class Decoder:
         self._strings: dict[bytes, bytes] = {}
         #: Blocks that mean the same whatever the table holds: some servers spell out every field of every response.
         self._blocks: dict[bytes, tuple[list[Header], list[_Entry], int]] = {}
+        #: Blocks that entered nothing into the table, since it last changed: others name their fields by its entries.
+        self._current: dict[bytes, list[Header]] = {}
 
     def decode(self, block: bytes) -> list[Header]:
         """Decode one header block; nobody may change the list, which may be that of an equal block before.
@@ -47,6 +49,9 @@ class Decoder:
             ProtocolError: the block is malformed, or the list is larger than allowed; the limit is checked field by
                 field, so that a small block cannot become a large list.
         """
+        current = self._current.get(block)
+        if current is not None:
+            return current
         known = self._blocks.get(block)
         if known is not None:
             headers, entries, size = known
@@ -62,7 +67,8 @@ class Decoder:
     def _decode(self, block: bytes) -> list[Header]:
         headers: list[Header] = []
         entries: list[_Entry] = []
-        timeless = len(block) <= _REMEMBERED_BLOCK
+        short = len(block) <= _REMEMBERED_BLOCK
+        timeless = True
         room = self._max_header_list
         position = 0
         size = len(block)
@@ -79,7 +85,7 @@ class Decoder:
                 if headers:
                     raise _malformed("a table size update comes after fields")
                 position = self._resize(block, position)
-                timeless = False
+                short = False
                 continue
             else:
                 header, position, index = self._literal(block, position, first)
@@ -92,11 +98,19 @@ class Decoder:
             if room < 0:
                 raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "a header list is larger than we allow")
             headers.append(header)
+        if short:
+            self._remember_block(block, headers, entries, timeless=timeless)
+        return headers
+
+    def _remember_block(self, block: bytes, headers: list[Header], entries: list[_Entry], *, timeless: bool) -> None:
         if timeless:
             if len(self._blocks) >= _REMEMBERED_BLOCKS:
                 self._blocks.clear()
             self._blocks[block] = headers, entries, sum(size for _, size in entries)
-        return headers
+        elif not entries:
+            if len(self._current) >= _REMEMBERED_BLOCKS:
+                self._current.clear()
+            self._current[block] = headers
 
     def _lookup(self, index: int) -> _Entry:
         if index >= _FIRST_DYNAMIC:
@@ -146,6 +160,7 @@ class Decoder:
         return value
 
     def _insert(self, entry: _Entry) -> None:
+        self._current.clear()
         if self._table_size + entry[1] > self._table_limit:
             self._evict(self._table_limit - entry[1])
         if entry[1] <= self._table_limit:
@@ -154,6 +169,8 @@ class Decoder:
 
     def _insert_all(self, entries: list[_Entry], size: int) -> None:
         """Insert entries that together count `size`."""
+        if entries:
+            self._current.clear()
         if size > self._table_limit:
             for entry in entries:
                 self._insert(entry)
@@ -168,6 +185,7 @@ class Decoder:
         if limit > MAX_TABLE_SIZE:
             raise _malformed("the peer chose a larger table than we allow")
         self._table_limit = limit
+        self._current.clear()
         self._evict(limit)
         return position
 

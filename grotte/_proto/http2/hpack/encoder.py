@@ -1,20 +1,23 @@
 """The encoder: every header as an index into the static table, or as a literal that enters no table.
 
 With no state shared between requests, one that is cancelled, reordered or never sent cannot put the peer's decoder
-out of step. The price is some 200 bytes per request; the bytes of headers that repeat are remembered.
+out of step. The price is some 200 bytes per request; the bytes of headers that repeat are remembered, and whole
+blocks with the sections that they encode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grotte._proto.http2.codec import SENSITIVE, Header
+from grotte._proto.http2.codec import SENSITIVE, Fields, Header
 from grotte._proto.http2.hpack import integers
 from grotte._proto.http2.hpack.static import MAX_TABLE_SIZE, STATIC_TABLE
 
 #: Headers that are remembered, and the longest value among them.
 _REMEMBERED = 512
 _REMEMBERED_LENGTH = 256
+#: The longest block that is kept with its section.
+_KEPT_LENGTH = 4096
 
 _EMPTY_TABLE = b"\x20"
 _WITHOUT_INDEXING = 0x00
@@ -49,12 +52,19 @@ class Encoder:
 
     def encode(self, headers: Sequence[Header]) -> bytes:
         """Encode one header block. Values of `SENSITIVE` names are marked never-indexed, and not remembered."""
-        known = self._known
-        fields = [known.get(header) or self._learn(header) for header in headers]
+        block = headers.block if isinstance(headers, Fields) else None
+        if block is None:
+            block = self._join(headers)
+            if isinstance(headers, Fields) and len(block) <= _KEPT_LENGTH:
+                headers.block = block
         if self._resize:
-            fields.insert(0, self._resize)
+            block = self._resize + block
             self._resize = b""
-        return b"".join(fields)
+        return block
+
+    def _join(self, headers: Sequence[Header]) -> bytes:
+        known = self._known
+        return b"".join([known.get(header) or self._learn(header) for header in headers])
 
     def _learn(self, header: Header) -> bytes:
         name, value = header
