@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 S = TypeVar("S")
@@ -46,6 +47,17 @@ def also_on_class(
         return DualMethod(on_instance, plain)
 
     return decorate
+
+
+def named_after(owner: type) -> None:
+    """Let the methods that a public class has from its bases say its name, when they are called wrongly."""
+    for base in owner.__mro__[:-1]:
+        for member in vars(base).values():
+            several = (member.on_instance, member.on_class) if isinstance(member, DualMethod) else (member,)
+            for found in several:
+                function = getattr(found, "__func__", found)
+                if isinstance(function, FunctionType) and not function.__name__.startswith("_"):
+                    function.__qualname__ = f"{owner.__name__}.{function.__name__}"
 
 
 def accepts_old_names(**old_to_new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

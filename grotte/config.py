@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypedDict, TypeVa
 from urllib.parse import urlsplit
 
 from grotte._proto import arguments
+from grotte._proto.pinned import Pinned
 from grotte._proto.proxy import parse_proxy
 from grotte._version import __version__
 from grotte.errors import AuthenticationException, InvalidArgumentException
@@ -68,7 +69,7 @@ class ApiParams(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionConfig:
+class ConnectionConfig(Pinned):
     """Where sandboxes run, and how to talk to them; immutable.
 
     Attributes:
@@ -95,6 +96,14 @@ class ConnectionConfig:
     proxy: str | None = field(default=None, repr=False)
     transports: object | None = field(default=None, repr=False, compare=False)
     volume_api_url: str | None = None
+
+    _instead = "it holds a key and connections; pass on the options that it was made of"
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self  # as of all that never changes
+
+    def __copy__(self) -> Self:
+        return self
 
     @classmethod
     def resolve(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ApiParams]) -> Self:

@@ -6,7 +6,11 @@ that catches `SandboxException` or `AuthenticationException` today goes on worki
 
 from __future__ import annotations
 
+from grotte._proto.signals import manner_of_end
 from grotte.models import CommandResult
+
+#: How much of what a command wrote to stderr, the last of it, stands in the message of its exception, in characters.
+SHOWN_STDERR = 4000
 
 
 class GrotteException(Exception):
@@ -123,6 +127,8 @@ class GuestUnresponsiveException(SandboxException):
 class CommandExitException(SandboxException, CommandResult):
     """A command ended with another exit code than 0. It is the command's result as well.
 
+    Its text names the exit code, the signal if one ended it, the sandbox, and the last 4,000 characters of stderr.
+
     Example:
         ```python
         try:
@@ -153,7 +159,16 @@ class CommandExitException(SandboxException, CommandResult):
     __hash__ = object.__hash__
 
     def __str__(self) -> str:
-        return f"Command exited with code {self.exit_code} and error:\n{self.stderr}"
+        manner = manner_of_end(self.exit_code, self.error)
+        said = f"Command exited with code {self.exit_code}{manner and f' ({manner})'}"
+        if self.sandbox_id:
+            said += f" in sandbox {self.sandbox_id}"
+        return f"{said} and error:\n{self._stderr_end()}" if self.stderr else f"{said}; its stderr is empty"
+
+    def _stderr_end(self) -> str:
+        left_out = max(0, len(self.stderr) - SHOWN_STDERR)
+        mark = f"[{left_out + self.stderr_dropped} characters before this]\n" if left_out or self.stderr_dropped else ""
+        return mark + self.stderr[left_out:]
 
 
 class AuthenticationException(GrotteException):

@@ -56,7 +56,7 @@ class ProcessInfo:
         tag: The tag that it was started with.
         cmd: The program.
         args: Its arguments.
-        envs: The environment variables that were given when it was started.
+        envs: The environment variables that were given when it was started; never part of the representation.
         cwd: The working directory that was given when it was started.
     """
 
@@ -64,7 +64,7 @@ class ProcessInfo:
     tag: str | None
     cmd: str
     args: list[str]
-    envs: dict[str, str]
+    envs: dict[str, str] = field(repr=False)
     cwd: str | None
 
 

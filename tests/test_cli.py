@@ -43,6 +43,27 @@ def test_run_takes_one_word_for_a_shell_line_and_several_for_arguments(engine: E
     assert grotte("run", "--", "echo", "a | tr a b", "$HOME", engine=engine).stdout == "a | tr a b $HOME\n"
 
 
+def test_words_after_the_command_belong_to_it(engine: Engine) -> None:
+    assert "root" in grotte("run", "ls", "-la", "/", engine=engine).stdout
+    words = ["printf", "%s,", "-e", "A=1", "--", "--timeout", "--help"]
+    assert grotte("run", "--timeout", "50", "--cwd=/tmp", *words, engine=engine).stdout == "-e,A=1,--,--timeout,--help,"
+    assert grotte("run", "-e", "A=1", "--", *words, engine=engine).stdout == "-e,A=1,--,--timeout,--help,"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--"], ["--timeout", "5"], ["--timeout", "5", "--"]])
+def test_run_without_a_command_says_what_to_do(arguments: list[str]) -> None:
+    done = grotte("run", *arguments)
+    assert done.returncode == 2
+    assert "usage: grotte run [OPTION ...] [--] CMD" in done.stderr
+    assert "say what to run" in done.stderr
+
+
+def test_an_option_that_run_does_not_have_is_refused() -> None:
+    done = grotte("run", "--no-such-option", "ls")
+    assert done.returncode == 2
+    assert "--no-such-option" in done.stderr
+
+
 def test_run_forwards_what_is_piped_in(engine: Engine) -> None:
     text = "ünïcode\n" * 20_000
     done = grotte("run", "--", "cat", engine=engine, stdin=text)

@@ -268,7 +268,7 @@ def test_a_failed_command_is_an_exception_and_a_result() -> None:
     assert isinstance(failure, CommandResult)
     assert isinstance(failure, SandboxException)
     assert len({failure, grotte.CommandExitException("err", "out", 3)}) == 2
-    assert str(failure) == "Command exited with code 3 and error:\nerr"
+    assert str(failure) == "Command exited with code 3 in sandbox i1 and error:\nerr"
 
 
 def test_every_public_name_is_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 from pathlib import Path
@@ -57,6 +58,12 @@ LEFT_OUT = {
 def test_every_method_accepts_the_common_arguments(kind: str, name: str) -> None:
     for function in functions_of(getattr(grotte, kind), name):
         assert {"request_timeout", "api_key"} <= arguments_of(function).keys()
+
+
+def test_everything_public_has_a_representation() -> None:
+    kinds = [kind for name in grotte.__all__ if inspect.isclass(kind := getattr(grotte, name))]
+    assert len(kinds) > 100
+    assert [kind.__name__ for kind in kinds if kind.__repr__ is object.__repr__] == []
 
 
 def accepted_by(kind: type, name: str) -> set[str]:

@@ -37,7 +37,18 @@ PAGES = [
     ("results", "Arguments and results", ("",)),
 ]
 #: What is on a public class, but not for its users; the tests of the surface leave it out, too.
-INTERNAL = {"abandon", "add_callbacks", "belongs_to_call", "is_over", "piece", "open", "located", "override"}
+INTERNAL = {
+    "abandon",
+    "add_callbacks",
+    "belongs_to_call",
+    "check_loop",
+    "is_over",
+    "piece",
+    "open",
+    "located",
+    "override",
+    "page_at",
+}
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example")
 WIDTH = 100
 

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import tokenize_rt  # noqa: E402  (after the line above)
-import unasync  # noqa: E402
+import unasync  # noqa: E402  (as well)
 
 ROOT = Path(__file__).resolve().parent.parent
 TREES = {"grotte/_core": "grotte/_sync", "tests/_async": "tests/_sync"}

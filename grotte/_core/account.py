@@ -11,10 +11,11 @@ from grotte._core import template as templates
 from grotte._core import volume as volumes
 from grotte._core.transport import AsyncTransports
 from grotte._proto.options import Counters, TransportOptions
+from grotte._proto.pinned import Pinned
 from grotte.config import ApiParams, ConnectionConfig, bound
 
 
-class AsyncGrotte:
+class AsyncGrotte(Pinned):
     """One account: a key, addresses and defaults, and connections that nobody else uses.
 
     Its classes are those of the package, with the object's options in place of the environment's; an option of a call
@@ -34,6 +35,8 @@ class AsyncGrotte:
                 print(result.stdout)
         ```
     """
+
+    _instead = "its connections are its own; make another one with the same options where it is needed"
 
     def __init__(self, *, transport: TransportOptions | None = None, **options: Unpack[ApiParams]) -> None:
         """Nothing is connected yet.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from grotte._core import _aio
 from grotte._core.process_stream import AsyncProcessStream
-from grotte._proto import arguments
 from grotte._proto.calls import CallParams, RequestParams, check_call
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import CommandOutput, OutputPiece
+from grotte._proto.pinned import BY_PID, Pinned
 from grotte.errors import CommandExitException, GrotteException, SandboxException
 from grotte.models import CommandResult, PtyOutput, Stderr, Stdout
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from grotte._core.commands import AsyncCommands
 
 
-class AsyncCommandHandle:
+class AsyncCommandHandle(Pinned):
     """A command that was started in the background, or attached to.
 
     Iterate over it for ``(stdout, stderr, pty)`` pieces, of which two are None; over `stdout` or `stderr` for text.
 
     Nobody reads for a handle on the side: output arrives, and callbacks are called, while somebody waits for it or
     iterates over it. A connection that breaks then is replaced by another one, which goes on where the first broke; see
-    `output_missing` for servers that cannot.
+    `output_missing` for servers that cannot. From another process, or from an event loop beside the one that it was
+    made in, attach to the command by `sandbox.commands.connect`.
 
     Example:
         ```python
@@ -38,6 +39,8 @@ class AsyncCommandHandle:
             print(text, end="")
         ```
     """
+
+    _instead = BY_PID.format(room="commands")
 
     def __init__(
         self,
@@ -144,7 +147,7 @@ class AsyncCommandHandle:
         """
         check_call(call, RequestParams)
         for name, handler in (("on_pty", on_pty), ("on_stdout", on_stdout), ("on_stderr", on_stderr)):
-            arguments.handler(handler, name)
+            _aio.check_handler(handler, name)
         async for stdout, stderr, pty in self:
             if stdout is not None and on_stdout is not None:
                 await _aio.call(on_stdout, stdout)
@@ -225,6 +228,7 @@ class AsyncCommandHandle:
             ```
         """
         check_call(call, RequestParams)
+        self._stream.check_loop()
         self._disconnected = True
         await self._stream.aclose()
 
@@ -245,7 +249,13 @@ class AsyncCommandHandle:
             return
 
     def __aiter__(self) -> AsyncIterator[OutputPiece]:
+        self.check_loop()
         return AsyncPieces(self)
+
+    def check_loop(self) -> None:
+        """Refuse to be read in another event loop; a call that has it to itself stays in its own."""
+        if self._output.keeps_pieces:
+            self._stream.check_loop()
 
     async def piece(self, number: int) -> tuple[OutputPiece, int] | None:
         """A piece of output by its number, or the first of those after it that are kept; and the next number.
@@ -366,7 +376,11 @@ class AsyncTextOutput(str):
         self._name = name
         return self
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)  # a copy is the text so far, and no more
+
     def __aiter__(self) -> AsyncIterator[str]:
+        self._handle.check_loop()
         return AsyncTextChunks(self._handle, self._name)
 
 

@@ -27,6 +27,7 @@ from grotte._proto.messages import (
     SendSignalRequest,
     StartRequest,
 )
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte._proto.versions import CLOSE_STDIN, STDIN_FLAG, at_least
 from grotte.errors import InvalidArgumentException, NotFoundException, SandboxException, TimeoutException
 from grotte.models import CommandResult, ProcessInfo, Stderr, Stdout, Username
@@ -38,7 +39,7 @@ KILL_SECONDS = 2.0
 SHELL = "/bin/bash"
 
 
-class AsyncCommands:
+class AsyncCommands(Pinned):
     """`sandbox.commands`.
 
     Example:
@@ -48,8 +49,13 @@ class AsyncCommands:
         ```
     """
 
+    _instead = BY_SANDBOX
+
     def __init__(self, envd: AsyncEnvd) -> None:
         self._envd = envd
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sandbox_id={self._envd.sandbox_id!r})"
 
     @overload
     async def run(
@@ -405,8 +411,10 @@ def _output_limit(max_output: int | None) -> int | None:
 
 
 def _check_handlers(on_stdout: object, on_stderr: object) -> None:
-    arguments.handler(on_stdout, "on_stdout")
-    arguments.handler(on_stderr, "on_stderr")
+    if on_stdout is not None:
+        _aio.check_handler(on_stdout, "on_stdout")
+    if on_stderr is not None:
+        _aio.check_handler(on_stderr, "on_stderr")
 
 
 def _selector(pid: int) -> ProcessSelector:

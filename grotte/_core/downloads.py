@@ -12,6 +12,7 @@ from typing import Protocol, Self
 from grotte._core.exchange import AsyncStreamResponse, Request
 from grotte._core.uploads import GZIP_WINDOW
 from grotte._proto.failures import Context, request_limit
+from grotte._proto.pinned import Pinned
 from grotte._proto.transport_errors import TransportError
 from grotte.config import TimeLimits
 from grotte.errors import GrotteException, SandboxException
@@ -39,7 +40,7 @@ class AsyncFileSource(Protocol):
         """What an exception says of a request."""
 
 
-class AsyncFileStreamReader:
+class AsyncFileStreamReader(Pinned):
     """The pieces of a file as they arrive. Read it to its end, or close it: `async with` does.
 
     Example:
@@ -49,6 +50,8 @@ class AsyncFileStreamReader:
                 print(len(piece))
         ```
     """
+
+    _instead = "it is a transfer under way; read the file, and pass on what it holds"
 
     def __init__(
         self,
@@ -66,6 +69,11 @@ class AsyncFileStreamReader:
         packed = response.headers.get("content-encoding", "identity") == "gzip"
         self._unpacker = zlib.decompressobj(wbits=GZIP_WINDOW) if packed else None
         self._closed = False
+
+    def __repr__(self) -> str:
+        context = self._source.context_of(self._request)
+        where = f"sandbox_id={context.sandbox_id!r}, " if context.sandbox_id else ""
+        return f"{type(self).__name__}({where}closed={self._closed})"
 
     @classmethod
     async def open(

@@ -9,9 +9,10 @@ from typing import Generic, TypeVar
 import msgspec
 
 from grotte._core import _aio
-from grotte._core.client import deadline_after, open_stream
+from grotte._core.client import deadline_after, transport_of
 from grotte._core.exchange import AsyncStreamResponse, Request
 from grotte._core.rpc import AsyncEnvd
+from grotte._core.transport import AsyncTransport
 from grotte._proto import failures
 from grotte._proto.connect import (
     FLAG_COMPRESSED,
@@ -101,6 +102,7 @@ class AsyncEventStream(Generic[E]):
         self._stack = AsyncExitStack()
         self._reader = EnvelopeReader()
         self._response: AsyncStreamResponse | None = None
+        self._transport: AsyncTransport | None = None
         self._failure: GrotteException | None = None
         self._over = False
         #: Of the answer, once it has begun.
@@ -132,7 +134,8 @@ class AsyncEventStream(Generic[E]):
 
     async def _connect(self, request_timeout: float | None) -> None:
         self._start_limit = failures.request_limit(request_timeout)
-        opening = open_stream(self._request, deadline=self._total(), idle_timeout=request_timeout)
+        self._transport = transport_of(self._request)
+        opening = self._transport.stream(self._request, deadline=self._total(), idle_timeout=request_timeout)
         self._response = await self._stack.enter_async_context(opening)
         self.headers = self._response.headers
         if self._response.status == 200:
@@ -218,11 +221,16 @@ class AsyncEventStream(Generic[E]):
         self._over = True
         await self._stack.aclose()
 
+    def is_elsewhere(self) -> bool:
+        """Whether it goes on in another event loop, and must not be touched here."""
+        return not self._over and self._transport is not None and self._transport.is_elsewhere()
+
     async def give_up(self) -> None:
         """The sandbox is gone: whoever reads on is told so."""
         if not self._over:
             self._failure = self._context().fail(SandboxNotRunningException, "the sandbox was killed")
-            await self.aclose()
+            if not self.is_elsewhere():  # there it ends by what the server says
+                await self.aclose()
 
     def _is_over(self) -> bool:
         return self._over

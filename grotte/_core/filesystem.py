@@ -19,7 +19,6 @@ from grotte._core.exchange import Request
 from grotte._core.transfers import AsyncTransfer
 from grotte._core.uploads import BULK, AsyncChunks, AsyncStreamEntry, AsyncWriteData, body_of, compressed, content_of
 from grotte._core.watchable import AsyncWatchable
-from grotte._proto import arguments
 from grotte._proto.calls import CallParams, check_call
 from grotte._proto.entries import Uploaded, public_entry, read_uploaded
 from grotte._proto.failures import request_limit
@@ -321,7 +320,7 @@ class AsyncFilesystem(AsyncEntries, AsyncWatchable):
         request_timeout: float | None,
         on_progress: _aio.OutputHandler[TransferProgress] | None,
     ) -> AsyncTransfer:
-        arguments.handler(on_progress, "on_progress")
+        _aio.check_handler(on_progress, "on_progress")
         return AsyncTransfer(self, AsyncCommands(self._envd), checked_user(user), request_timeout, on_progress)
 
     async def _upload(

@@ -9,6 +9,7 @@ from grotte._proto import arguments, git, git_auth
 from grotte._proto.calls import check_call
 from grotte._proto.git import GitParams
 from grotte._proto.git_auth import Credentials
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte._proto.versions import CLOSE_STDIN, at_least
 from grotte.errors import (
     CommandExitException,
@@ -23,12 +24,18 @@ from grotte.models import CommandResult
 GIT_TIMEOUT = 600.0
 
 
-class AsyncGitRunner:
+class AsyncGitRunner(Pinned):
     """Runs git."""
 
-    def __init__(self, commands: AsyncCommands, envd_version: str) -> None:
+    _instead = BY_SANDBOX
+
+    def __init__(self, commands: AsyncCommands, envd_version: str, sandbox_id: str) -> None:
         self._commands = commands
+        self._sandbox_id = sandbox_id
         self._has_stdin = at_least(envd_version, CLOSE_STDIN)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sandbox_id={self._sandbox_id!r})"
 
     async def _git(
         self, words: Sequence[str], path: str | None, options: GitParams, config: Sequence[str] = ()

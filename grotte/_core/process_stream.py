@@ -141,6 +141,16 @@ class AsyncProcessStream:
                     raise await self._explained(error) from _cause(error)
                 self._loss = error
 
+    def check_loop(self) -> None:
+        """Refuse to be read or closed where another event loop has the connection; one that is over has none.
+
+        Raises:
+            SandboxException: this is not the place.
+        """
+        if self._stream is not None and self._stream.is_elsewhere():
+            text = f"{self._subject} is listened to in another event loop: attach to it in this one, by connect(pid)"
+            raise SandboxException(text, sandbox_id=self._envd.sandbox_id)
+
     async def aclose(self) -> None:
         """Let go of the stream; the process goes on."""
         self._closed = True

@@ -23,6 +23,7 @@ from grotte._proto.messages import (
     StartRequest,
     UpdateRequest,
 )
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte.errors import InvalidArgumentException
 from grotte.models import PtyOutput, PtySize, Username
 
@@ -31,7 +32,7 @@ DEFAULT_SIZE = PtySize(rows=24, cols=80)
 DEFAULT_ENVS = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
 
 
-class AsyncPty:
+class AsyncPty(Pinned):
     """`sandbox.pty`: login shells on terminals of their own, for what needs one.
 
     Example:
@@ -43,9 +44,14 @@ class AsyncPty:
         ```
     """
 
+    _instead = BY_SANDBOX
+
     def __init__(self, envd: AsyncEnvd, commands: AsyncCommands) -> None:
         self._envd = envd
         self._commands = commands
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sandbox_id={self._envd.sandbox_id!r})"
 
     async def create(
         self,
@@ -226,7 +232,7 @@ class AsyncPty:
         request_timeout: float | None,
         on_data: _aio.OutputHandler[PtyOutput] | None,
     ) -> AsyncPtyHandle:
-        arguments.handler(on_data, "on_data")
+        _aio.check_handler(on_data, "on_data")
         limit = arguments.seconds(timeout, "timeout")
         stream = AsyncProcessStream(self._envd, limit, "the terminal")
         events = await stream.open(method, message, user, self._envd.config.timeout(request_timeout))

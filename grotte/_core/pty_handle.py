@@ -14,6 +14,7 @@ from grotte._proto import arguments
 from grotte._proto.calls import CallParams, RequestParams, check_call
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import OutputPiece
+from grotte._proto.pinned import BY_PID
 from grotte.errors import TimeoutException
 from grotte.models import PtyOutput, PtySize
 
@@ -43,6 +44,8 @@ class AsyncPtyHandle(AsyncCommandHandle):
             pass
         ```
     """
+
+    _instead = BY_PID.format(room="pty")
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class AsyncPtyHandle(AsyncCommandHandle):
         """
         check_call(call, RequestParams)
         limit = arguments.seconds(timeout, "timeout")
+        self.check_loop()
         try:
             with _aio.deadline_scope(deadline_after(limit)) as scope:
                 return b"".join(await self._some(None, scope.step))
@@ -105,6 +109,7 @@ class AsyncPtyHandle(AsyncCommandHandle):
             ```
         """
         check_call(call)
+        self.check_loop()
         killed = await super().kill(request_timeout)
         # its end is on its way: taken in now, it leaves no open stream behind
         with _aio.deadline_scope(deadline_after(END_SECONDS)) as scope:

@@ -17,7 +17,7 @@ from grotte._core.paginator import AsyncSandboxPaginator
 from grotte._core.pty import AsyncPty
 from grotte._core.rpc import AsyncEnvd
 from grotte._core.sandbox_urls import AsyncSandboxUrls
-from grotte._dual import also_on_class
+from grotte._dual import also_on_class, named_after
 from grotte._proto import control, failures
 from grotte._proto import sandboxes as wire
 from grotte._proto.calls import CallParams, check_call
@@ -60,6 +60,15 @@ class AsyncSandbox(AsyncSandboxUrls):
     #: How long a sandbox lives when `create` is not told, in seconds.
     default_sandbox_timeout: ClassVar[int] = wire.DEFAULT_LIFETIME
 
+    def __new__(cls, *made: object, **options: object) -> Self:
+        """Tell whoever calls the class which of its methods makes sandboxes."""
+        if options or not (made and isinstance(made[0], ConnectionConfig)):
+            name = cls.__name__
+            raise TypeError(
+                f"{name}() makes no sandbox: call {name}.create(), or {name}.connect(sandbox_id) for one that is there"
+            )
+        return super().__new__(cls)
+
     def __init__(self, config: ConnectionConfig, answer: control.Sandbox) -> None:
         """Not to be called: `create` and `connect` make sandboxes."""
         super().__init__(config, answer.sandbox_id, answer.envd_version)
@@ -70,7 +79,7 @@ class AsyncSandbox(AsyncSandboxUrls):
         )
         self._commands = AsyncCommands(self._envd)
         self._filesystem = AsyncFilesystem(self._envd)
-        self._git = AsyncGit(self._commands, answer.envd_version)
+        self._git = AsyncGit(self._commands, answer.envd_version, answer.sandbox_id)
         self._pty = AsyncPty(self._envd, self._commands)
 
     def __repr__(self) -> str:
@@ -398,6 +407,7 @@ class AsyncSandbox(AsyncSandboxUrls):
         raise failures.files_failure(response.status, response.content, context)
 
 
+named_after(AsyncSandbox)
 #: `list` is a method there.
 Forks = list[AsyncSandbox]
 

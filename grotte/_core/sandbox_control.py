@@ -10,6 +10,7 @@ from grotte._core.paginator import AsyncSnapshotPaginator
 from grotte._dual import also_on_class
 from grotte._proto import arguments
 from grotte._proto import sandboxes as wire
+from grotte._proto.pinned import Pinned
 from grotte._proto.versions import METRICS, at_least
 from grotte.config import ApiParams, Bound, ConnectionConfig
 from grotte.errors import SandboxException
@@ -23,8 +24,10 @@ from grotte.models import (
 )
 
 
-class AsyncSandboxControl(Bound):
+class AsyncSandboxControl(Pinned, Bound):
     """The life of a sandbox, seen from outside."""
+
+    _instead = "pass on its sandbox_id, and call connect(sandbox_id) of its class; fork() copies the machine itself"
 
     def __init__(self, config: ConnectionConfig, sandbox_id: str, envd_version: str) -> None:
         self._config = config

@@ -102,7 +102,18 @@ class AsyncTemplate(TemplateBase, Bound):
         on_build_logs: OutputHandler[LogEntry] | None = None,
         **options: Unpack[ApiParams],
     ) -> BuildInfo:
-        """Start to build a template; `get_build_status` says how far it is. The arguments are those of `build`.
+        """Start to build a template, once its files are sent; `get_build_status` says how far it is.
+
+        Args:
+            template: As for `build`.
+            name: As for `build`.
+            alias: As for `build`.
+            tags: As for `build`.
+            cpu_count: As for `build`.
+            memory_mb: As for `build`.
+            skip_cache: As for `build`.
+            on_build_logs: Called with what happens until the build has started.
+            **options: See `ApiParams`.
 
         Example:
             ```python
@@ -124,6 +135,13 @@ class AsyncTemplate(TemplateBase, Bound):
             build_info: What `build_in_background` returned.
             logs_offset: How many lines of the log to skip.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            info = await AsyncTemplate.build_in_background(AsyncTemplate().from_base_image(), "followed")
+            page = await AsyncTemplate.get_build_status(info)
+            print(page.status, len(page.log_entries))
+            ```
         """
         if not isinstance(build_info, BuildInfo):
             raise InvalidArgumentException(f"build_info must be a BuildInfo, not {type(build_info).__name__}")
@@ -135,6 +153,10 @@ class AsyncTemplate(TemplateBase, Bound):
     async def exists(cls, name: str, **options: Unpack[ApiParams]) -> bool:
         """Whether there is a template of that name, whoever's it is.
 
+        Args:
+            name: Its name.
+            **options: See `ApiParams`.
+
         Example:
             ```python
             print(await AsyncTemplate.exists("base"))  # True
@@ -145,7 +167,17 @@ class AsyncTemplate(TemplateBase, Bound):
 
     @classmethod
     async def alias_exists(cls, alias: str, **options: Unpack[ApiParams]) -> bool:
-        """`exists` under its former name."""
+        """`exists` under its former name.
+
+        Args:
+            alias: The template's name.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            print(await AsyncTemplate.alias_exists("base"))  # True
+            ```
+        """
         return await cls.exists(alias, **options)
 
     @classmethod
@@ -181,6 +213,12 @@ class AsyncTemplate(TemplateBase, Bound):
             name: Which template.
             tags: One, or several; not ``default``.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            await AsyncTemplate.build(AsyncTemplate().from_base_image(), "untagged:v1", tags=["old"])
+            await AsyncTemplate.remove_tags("untagged", "old")
+            ```
         """
         wanted = wire.OldTags(name=arguments.identifier(name, "name"), tags=tag_list(tags))
         await (await AsyncTemplatePlane.at(cls._configured(options))).remove_tags(wanted)
@@ -192,6 +230,13 @@ class AsyncTemplate(TemplateBase, Bound):
         Args:
             template_id: Its id or name.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            await AsyncTemplate.build(AsyncTemplate().from_base_image(), "listed:v1")
+            for tag in await AsyncTemplate.get_tags("listed"):
+                print(tag.tag, tag.build_id)
+            ```
         """
         template_id = arguments.identifier(template_id, "template_id")
         api = await AsyncTemplatePlane.at(cls._configured(options))
@@ -199,7 +244,17 @@ class AsyncTemplate(TemplateBase, Bound):
 
     @classmethod
     async def list(cls, **options: Unpack[ApiParams]) -> builtins.list[TemplateInfo]:
-        """The templates of this account."""
+        """The templates of this account.
+
+        Args:
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            for template in await AsyncTemplate.list():
+                print(template.template_id, template.names)
+            ```
+        """
         api = await AsyncTemplatePlane.at(cls._configured(options))
         return [wire.public_template(template) for template in await api.templates()]
 
@@ -213,6 +268,12 @@ class AsyncTemplate(TemplateBase, Bound):
 
         Returns:
             True, or False if there was none.
+
+        Example:
+            ```python
+            await AsyncTemplate.build(AsyncTemplate().from_base_image(), "short-lived")
+            print(await AsyncTemplate.delete("short-lived"))  # True
+            ```
         """
         name = arguments.identifier(name, "name")
         return await (await AsyncTemplatePlane.at(cls._configured(options))).delete_template(name)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from grotte._core import _aio
-from grotte._core._aio import OutputHandler
 from grotte._core.template_api import AsyncTemplatePlane
 from grotte._core.template_context import Bundle, bundle_of, packed
 from grotte._proto import arguments
@@ -53,9 +52,9 @@ class AsyncBuild:
         recipe: Recipe,
         wanted: wire.NewBuild,
         skip_cache: bool,
-        on_build_logs: OutputHandler[LogEntry] | None,
+        on_build_logs: _aio.OutputHandler[LogEntry] | None,
     ) -> None:
-        arguments.handler(on_build_logs, "on_build_logs")
+        _aio.check_handler(on_build_logs, "on_build_logs")
         self._recipe = recipe
         self._wanted = wanted
         self._force = skip_cache

@@ -9,15 +9,16 @@ from grotte._core.downloads import AsyncFileStreamReader
 from grotte._core.uploads import AsyncWriteData
 from grotte._core.volume_api import AsyncVolumePlane
 from grotte._core.volume_content import AsyncVolumeContent
-from grotte._dual import also_on_class
+from grotte._dual import also_on_class, named_after
 from grotte._proto import arguments, volumes
+from grotte._proto.pinned import Pinned
 from grotte._proto.volumes import EntryPatch, EntryStat
 from grotte.config import ApiParams, Bound, ConnectionConfig, VolumeApiParams, VolumeConnectionConfig
 from grotte.errors import InvalidArgumentException, VolumePathNotFoundException
 from grotte.volume_models import VolumeAndToken, VolumeEntryStat, VolumeInfo
 
 
-class AsyncVolume(Bound):
+class AsyncVolume(Pinned, Bound):
     """A volume: files that outlive sandboxes. Sandboxes mount it, and its files are reached without one, too.
 
     Example:
@@ -29,6 +30,15 @@ class AsyncVolume(Bound):
         await AsyncVolume.destroy(volume.volume_id)
         ```
     """
+
+    _instead = "pass on its volume_id, and call connect(volume_id) of its class where it is needed"
+
+    def __new__(cls, *made: object, **options: object) -> Self:
+        """Tell whoever calls the class which of its methods makes volumes."""
+        if options or not (made and isinstance(made[0], ConnectionConfig)):
+            name = cls.__name__
+            raise TypeError(f"{name}() makes no volume: call {name}.create(name), or {name}.connect(volume_id)")
+        return super().__new__(cls)
 
     def __init__(self, config: ConnectionConfig, found: VolumeAndToken) -> None:
         """Not to be called: `create` and `connect` make them."""
@@ -367,5 +377,6 @@ class AsyncVolume(Bound):
         return AsyncVolumeContent(self.volume_id, config)
 
 
+named_after(AsyncVolume)
 #: `list` is a method there.
 Volumes = list[VolumeInfo]

@@ -26,6 +26,7 @@ from grotte._proto.messages import (
     WatcherRequest,
     WatchRequest,
 )
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte.errors import (
     FileNotFoundException,
     GrotteException,
@@ -54,6 +55,9 @@ def _event(envelope: Envelope) -> WatchDirResponse:
 
 class AsyncEvents(Protocol):
     """Where a handle has its events from."""
+
+    def check_loop(self) -> None:
+        """Refuse to go on in another event loop than the one that has the connection."""
 
     async def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none at the end."""
@@ -84,8 +88,14 @@ class AsyncStreamedEvents:
             raise SandboxException("the server did not say that the watch started", sandbox_id=envd.sandbox_id)
         return cls(stream)
 
+    def check_loop(self) -> None:
+        """Refuse to go on in another event loop than the one that has the connection."""
+        if self._stream.is_elsewhere():
+            raise SandboxException("the watch belongs to another event loop: call files.watch_dir() in this one")
+
     async def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none at the end."""
+        self.check_loop()
         while messages := await self._stream.receive():
             if events := _public(messages):
                 return events
@@ -93,6 +103,7 @@ class AsyncStreamedEvents:
 
     async def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """What arrives within a moment."""
+        self.check_loop()
         found: list[FilesystemEvent] = []
         with _aio.deadline_scope(deadline_after(COLLECT_SECONDS)) as scope:
             try:
@@ -132,6 +143,9 @@ class AsyncPolledEvents:
             kinds=_KINDS,
         )
         return cls(envd, answer.watcher_id, timeout, opening)
+
+    def check_loop(self) -> None:
+        """Each question is a call of its own, and may come from anywhere."""
 
     async def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none when it was closed."""
@@ -175,7 +189,7 @@ class AsyncPolledEvents:
             return
 
 
-class AsyncWatchHandle:
+class AsyncWatchHandle(Pinned):
     """A watched directory. One task or thread at a time takes its events; each is given out once.
 
     Example:
@@ -189,17 +203,25 @@ class AsyncWatchHandle:
         ```
     """
 
+    _instead = BY_SANDBOX + ", then files.watch_dir() again"
+
     def __init__(
         self,
         events: AsyncEvents,
         on_event: _aio.OutputHandler[FilesystemEvent] | None,
         on_exit: _aio.OutputHandler[Exception] | None,
+        what: str = "",
     ) -> None:
         self._events = events
+        #: What is watched, for the representation.
+        self._what = what
         self._on_event = on_event
         self._on_exit = on_exit
         self._waiting: deque[FilesystemEvent] = deque()
         self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._what}, stopped={self._stopped})"
 
     async def get_new_events(
         self, request_timeout: float | None = None, **call: Unpack[CallParams]
@@ -294,6 +316,7 @@ class AsyncWatchHandle:
         """
         check_call(call)
         arguments.seconds(request_timeout, "request_timeout")
+        self._events.check_loop()
         self._stopped = True
         await self._events.aclose(request_timeout)
 

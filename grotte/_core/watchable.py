@@ -10,16 +10,22 @@ from grotte._core.watch import DEFAULT_TIMEOUT, AsyncEvents, AsyncPolledEvents, 
 from grotte._proto import arguments
 from grotte._proto.calls import CallParams, check_call
 from grotte._proto.messages import WatchRequest
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte._proto.versions import NETWORK_WATCH, RECURSIVE_WATCH, WATCH_ENTRIES, at_least
 from grotte.errors import TemplateException
 from grotte.models import FilesystemEvent, Username
 
 
-class AsyncWatchable:
+class AsyncWatchable(Pinned):
     """A file system whose directories can be watched."""
+
+    _instead = BY_SANDBOX
 
     def __init__(self, envd: AsyncEnvd) -> None:
         self._envd = envd
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sandbox_id={self._envd.sandbox_id!r})"
 
     async def watch_dir(
         self,
@@ -66,8 +72,8 @@ class AsyncWatchable:
             ```
         """
         check_call(call)
-        arguments.handler(on_event, "on_event")
-        arguments.handler(on_exit, "on_exit")
+        _aio.check_handler(on_event, "on_event")
+        _aio.check_handler(on_exit, "on_exit")
         limit = arguments.seconds(timeout, "timeout")
         user = None if user is None else arguments.user_name(user)
         message = WatchRequest(
@@ -81,7 +87,7 @@ class AsyncWatchable:
             events = await AsyncStreamedEvents.open(self._envd, message, user, limit, request_timeout)
         else:
             events = await AsyncPolledEvents.open(self._envd, message, user, limit, request_timeout)
-        return AsyncWatchHandle(events, on_event, on_exit)
+        return AsyncWatchHandle(events, on_event, on_exit, f"path={path!r}, sandbox_id={self._envd.sandbox_id!r}")
 
     def _offered(self, name: str, wanted: bool, version: tuple[int, int, int]) -> bool:
         if wanted and not at_least(self._envd.version, version):

@@ -138,10 +138,6 @@ class NetworkUpdate(ControlMessage, kw_only=True):
     allow_internet_access: bool | UnsetType = UNSET
 
 
-class Nothing(ControlMessage, kw_only=True):
-    """``{}``."""
-
-
 class Snapshot(ControlMessage, kw_only=True):
     """The answer of ``POST /sandboxes/{id}/snapshots``."""
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from grotte._proto.options import Counters, TransportOptions
+from grotte._proto.pinned import Pinned
 from grotte._sync import sandbox as sandboxes
 from grotte._sync import template as templates
 from grotte._sync import volume as volumes
@@ -15,7 +16,7 @@ from grotte._sync.transport import Transports
 from grotte.config import ApiParams, ConnectionConfig, bound
 
 
-class Grotte:
+class Grotte(Pinned):
     """One account: a key, addresses and defaults, and connections that nobody else uses.
 
     Its classes are those of the package, with the object's options in place of the environment's; an option of a call
@@ -35,6 +36,8 @@ class Grotte:
                 print(result.stdout)
         ```
     """
+
+    _instead = "its connections are its own; make another one with the same options where it is needed"
 
     def __init__(self, *, transport: TransportOptions | None = None, **options: Unpack[ApiParams]) -> None:
         """Nothing is connected yet.

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
-from grotte._proto import arguments
 from grotte._proto.calls import CallParams, RequestParams, check_call
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import CommandOutput, OutputPiece
+from grotte._proto.pinned import BY_PID, Pinned
 from grotte._sync import _sio
 from grotte._sync.process_stream import ProcessStream
 from grotte.errors import CommandExitException, GrotteException, SandboxException
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from grotte._sync.commands import Commands
 
 
-class CommandHandle:
+class CommandHandle(Pinned):
     """A command that was started in the background, or attached to.
 
     Iterate over it for ``(stdout, stderr, pty)`` pieces, of which two are None; over `stdout` or `stderr` for text.
 
     Nobody reads for a handle on the side: output arrives, and callbacks are called, while somebody waits for it or
     iterates over it. A connection that breaks then is replaced by another one, which goes on where the first broke; see
-    `output_missing` for servers that cannot.
+    `output_missing` for servers that cannot. From another process, or from an event loop beside the one that it was
+    made in, attach to the command by `sandbox.commands.connect`.
 
     Example:
         ```python
@@ -39,6 +40,8 @@ class CommandHandle:
             print(text, end="")
         ```
     """
+
+    _instead = BY_PID.format(room="commands")
 
     def __init__(
         self,
@@ -145,7 +148,7 @@ class CommandHandle:
         """
         check_call(call, RequestParams)
         for name, handler in (("on_pty", on_pty), ("on_stdout", on_stdout), ("on_stderr", on_stderr)):
-            arguments.handler(handler, name)
+            _sio.check_handler(handler, name)
         for stdout, stderr, pty in self:
             if stdout is not None and on_stdout is not None:
                 _sio.call(on_stdout, stdout)
@@ -224,6 +227,7 @@ class CommandHandle:
             ```
         """
         check_call(call, RequestParams)
+        self._stream.check_loop()
         self._disconnected = True
         self._stream.close()
 
@@ -244,7 +248,13 @@ class CommandHandle:
             return
 
     def __iter__(self) -> Iterator[OutputPiece]:
+        self.check_loop()
         return Pieces(self)
+
+    def check_loop(self) -> None:
+        """Refuse to be read in another event loop; a call that has it to itself stays in its own."""
+        if self._output.keeps_pieces:
+            self._stream.check_loop()
 
     def piece(self, number: int) -> tuple[OutputPiece, int] | None:
         """A piece of output by its number, or the first of those after it that are kept; and the next number.
@@ -365,7 +375,11 @@ class TextOutput(str):
         self._name = name
         return self
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)  # a copy is the text so far, and no more
+
     def __iter__(self) -> Iterator[str]:
+        self._handle.check_loop()
         return TextChunks(self._handle, self._name)
 
 

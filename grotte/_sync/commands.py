@@ -23,6 +23,7 @@ from grotte._proto.messages import (
     SendSignalRequest,
     StartRequest,
 )
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte._proto.versions import CLOSE_STDIN, STDIN_FLAG, at_least
 from grotte._sync import _sio
 from grotte._sync.command_handle import CommandHandle
@@ -39,7 +40,7 @@ KILL_SECONDS = 2.0
 SHELL = "/bin/bash"
 
 
-class Commands:
+class Commands(Pinned):
     """`sandbox.commands`.
 
     Example:
@@ -49,8 +50,13 @@ class Commands:
         ```
     """
 
+    _instead = BY_SANDBOX
+
     def __init__(self, envd: Envd) -> None:
         self._envd = envd
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sandbox_id={self._envd.sandbox_id!r})"
 
     @overload
     def run(
@@ -402,8 +408,10 @@ def _output_limit(max_output: int | None) -> int | None:
 
 
 def _check_handlers(on_stdout: object, on_stderr: object) -> None:
-    arguments.handler(on_stdout, "on_stdout")
-    arguments.handler(on_stderr, "on_stderr")
+    if on_stdout is not None:
+        _sio.check_handler(on_stdout, "on_stdout")
+    if on_stderr is not None:
+        _sio.check_handler(on_stderr, "on_stderr")
 
 
 def _selector(pid: int) -> ProcessSelector:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from grotte._proto.failures import Context, request_limit
+from grotte._proto.pinned import Pinned
 from grotte._proto.transport_errors import TransportError
 from grotte._sync.exchange import Request, StreamResponse
 from grotte._sync.uploads import GZIP_WINDOW
@@ -38,7 +39,7 @@ class FileSource(Protocol):
         """What an exception says of a request."""
 
 
-class FileStreamReader:
+class FileStreamReader(Pinned):
     """The pieces of a file as they arrive. Read it to its end, or close it: `with` does.
 
     Example:
@@ -48,6 +49,8 @@ class FileStreamReader:
                 print(len(piece))
         ```
     """
+
+    _instead = "it is a transfer under way; read the file, and pass on what it holds"
 
     def __init__(
         self,
@@ -65,6 +68,11 @@ class FileStreamReader:
         packed = response.headers.get("content-encoding", "identity") == "gzip"
         self._unpacker = zlib.decompressobj(wbits=GZIP_WINDOW) if packed else None
         self._closed = False
+
+    def __repr__(self) -> str:
+        context = self._source.context_of(self._request)
+        where = f"sandbox_id={context.sandbox_id!r}, " if context.sandbox_id else ""
+        return f"{type(self).__name__}({where}closed={self._closed})"
 
     @classmethod
     def open(cls, source: FileSource, request: Request, request_timeout: float | None) -> FileStreamReader:

@@ -25,9 +25,10 @@ from grotte._proto.messages import DataEvent, InvalidMessage, ProcessEvent, Proc
 from grotte._proto.resume import RAW_FLAGS, RAW_MASK
 from grotte._proto.transport_errors import DeadlineExceeded, TransportError
 from grotte._sync import _sio
-from grotte._sync.client import deadline_after, open_stream
+from grotte._sync.client import deadline_after, transport_of
 from grotte._sync.exchange import Request, StreamResponse
 from grotte._sync.rpc import Envd
+from grotte._sync.transport import Transport
 from grotte.errors import (
     GrotteException,
     SandboxException,
@@ -102,6 +103,7 @@ class EventStream(Generic[E]):
         self._stack = ExitStack()
         self._reader = EnvelopeReader()
         self._response: StreamResponse | None = None
+        self._transport: Transport | None = None
         self._failure: GrotteException | None = None
         self._over = False
         #: Of the answer, once it has begun.
@@ -133,7 +135,8 @@ class EventStream(Generic[E]):
 
     def _connect(self, request_timeout: float | None) -> None:
         self._start_limit = failures.request_limit(request_timeout)
-        opening = open_stream(self._request, deadline=self._total(), idle_timeout=request_timeout)
+        self._transport = transport_of(self._request)
+        opening = self._transport.stream(self._request, deadline=self._total(), idle_timeout=request_timeout)
         self._response = self._stack.enter_context(opening)
         self.headers = self._response.headers
         if self._response.status == 200:
@@ -219,11 +222,16 @@ class EventStream(Generic[E]):
         self._over = True
         self._stack.close()
 
+    def is_elsewhere(self) -> bool:
+        """Whether it goes on in another event loop, and must not be touched here."""
+        return not self._over and self._transport is not None and self._transport.is_elsewhere()
+
     def give_up(self) -> None:
         """The sandbox is gone: whoever reads on is told so."""
         if not self._over:
             self._failure = self._context().fail(SandboxNotRunningException, "the sandbox was killed")
-            self.close()
+            if not self.is_elsewhere():  # there it ends by what the server says
+                self.close()
 
     def _is_over(self) -> bool:
         return self._over

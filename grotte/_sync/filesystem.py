@@ -12,7 +12,6 @@ from typing import Any, Literal, Unpack, overload
 
 import msgspec
 
-from grotte._proto import arguments
 from grotte._proto.calls import CallParams, check_call
 from grotte._proto.entries import Uploaded, public_entry, read_uploaded
 from grotte._proto.failures import request_limit
@@ -322,7 +321,7 @@ class Filesystem(Entries, Watchable):
         request_timeout: float | None,
         on_progress: _sio.OutputHandler[TransferProgress] | None,
     ) -> Transfer:
-        arguments.handler(on_progress, "on_progress")
+        _sio.check_handler(on_progress, "on_progress")
         return Transfer(self, Commands(self._envd), checked_user(user), request_timeout, on_progress)
 
     def _upload(

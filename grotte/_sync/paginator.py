@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar, Unpack
 
+from grotte._proto.pinned import Pinned
 from grotte._proto.sandboxes import list_query, sandbox_info, snapshots_query
 from grotte._sync.api import ControlPlane
 from grotte.config import ApiParams, ConnectionConfig
@@ -17,14 +18,19 @@ from grotte.models import SandboxInfo, SandboxListOrder, SandboxQuery, SnapshotI
 T = TypeVar("T")
 
 
-class Paginator(Generic[T]):
-    """A list: iterate over it, or take it page by page."""
+class Paginator(Pinned, Generic[T]):
+    """A list: iterate over it, as often as you like, or take it page by page."""
+
+    _instead = "pass on its next_token, with which list() goes on where it was"
 
     def __init__(self, limit: int | None, next_token: str | None, config: ConnectionConfig) -> None:
         self.limit = limit
         self._config = config
         self._has_next = True
         self._next_token = next_token
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(limit={self.limit}, has_next={self._has_next})"
 
     @property
     def has_next(self) -> bool:
@@ -55,20 +61,27 @@ class Paginator(Generic[T]):
         """
         if not self._has_next:
             raise SandboxException("there are no more items: look at has_next first")
-        page, token = self._page(ControlPlane.at(self._config.override(**options)))
+        page, token = self._page(ControlPlane.at(self._config.override(**options)), self._next_token)
         self._next_token = token
         self._has_next = token is not None
         return page
 
-    def _page(self, api: ControlPlane) -> tuple[builtins.list[T], str | None]:
+    def page_at(self, token: str | None) -> tuple[builtins.list[T], str | None]:
+        """A page by its token, and the token of the next one, for an iteration: `next_items` stays where it is."""
+        return self._page(ControlPlane.at(self._config), token)
+
+    def _page(self, api: ControlPlane, token: str | None) -> tuple[builtins.list[T], str | None]:
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[T]:
-        return ItemIterator(self)
+        return ItemIterator(self, self._next_token, self._has_next)
 
 
 class SandboxPaginator(Paginator[SandboxInfo]):
     """The sandboxes of an account: iterate over it, or take it page by page.
+
+    Each iteration begins where `next_items` is, at first with the first page, and leaves that where it is: so a second
+    one asks anew and sees everything again. `has_next` is about `next_items` alone.
 
     Example:
         ```python
@@ -97,9 +110,9 @@ class SandboxPaginator(Paginator[SandboxInfo]):
         self.query = query
         self.order = order
 
-    def _page(self, api: ControlPlane) -> tuple[builtins.list[SandboxInfo], str | None]:
-        page, token = api.list_page(list_query(self.query, self.limit, self._next_token, self.order))
-        return [sandbox_info(listed) for listed in page], token
+    def _page(self, api: ControlPlane, token: str | None) -> tuple[builtins.list[SandboxInfo], str | None]:
+        page, following = api.list_page(list_query(self.query, self.limit, token, self.order))
+        return [sandbox_info(listed) for listed in page], following
 
 
 class SnapshotPaginator(Paginator[SnapshotInfo]):
@@ -126,16 +139,19 @@ class SnapshotPaginator(Paginator[SnapshotInfo]):
         self.sandbox_id = sandbox_id
         self.name = name
 
-    def _page(self, api: ControlPlane) -> tuple[builtins.list[SnapshotInfo], str | None]:
-        page, token = api.snapshots_page(snapshots_query(self.sandbox_id, self.limit, self._next_token, self.name))
-        return [SnapshotInfo(snapshot.snapshot_id, snapshot.names) for snapshot in page], token
+    def _page(self, api: ControlPlane, token: str | None) -> tuple[builtins.list[SnapshotInfo], str | None]:
+        query = snapshots_query(self.sandbox_id, self.limit, token, self.name)
+        page, following = api.snapshots_page(query)
+        return [SnapshotInfo(snapshot.snapshot_id, snapshot.names) for snapshot in page], following
 
 
 class ItemIterator(Generic[T]):
     """One item after the other, a page ahead at most."""
 
-    def __init__(self, paginator: Paginator[T]) -> None:
+    def __init__(self, paginator: Paginator[T], token: str | None, more: bool) -> None:
         self._paginator = paginator
+        self._token = token
+        self._more = more
         self._items: deque[T] = deque()
 
     def __iter__(self) -> Iterator[T]:
@@ -143,7 +159,9 @@ class ItemIterator(Generic[T]):
 
     def __next__(self) -> T:
         while not self._items:
-            if not self._paginator.has_next:
+            if not self._more:
                 raise StopIteration
-            self._items.extend(self._paginator.next_items())
+            page, self._token = self._paginator.page_at(self._token)
+            self._more = self._token is not None
+            self._items.extend(page)
         return self._items.popleft()

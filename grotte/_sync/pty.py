@@ -19,6 +19,7 @@ from grotte._proto.messages import (
     StartRequest,
     UpdateRequest,
 )
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte._sync import _sio
 from grotte._sync.commands import DEFAULT_TIMEOUT, SHELL, Commands
 from grotte._sync.process_stream import CONNECT, START, ProcessStream
@@ -32,7 +33,7 @@ DEFAULT_SIZE = PtySize(rows=24, cols=80)
 DEFAULT_ENVS = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
 
 
-class Pty:
+class Pty(Pinned):
     """`sandbox.pty`: login shells on terminals of their own, for what needs one.
 
     Example:
@@ -44,9 +45,14 @@ class Pty:
         ```
     """
 
+    _instead = BY_SANDBOX
+
     def __init__(self, envd: Envd, commands: Commands) -> None:
         self._envd = envd
         self._commands = commands
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sandbox_id={self._envd.sandbox_id!r})"
 
     def create(
         self,
@@ -225,7 +231,7 @@ class Pty:
         request_timeout: float | None,
         on_data: _sio.OutputHandler[PtyOutput] | None,
     ) -> PtyHandle:
-        arguments.handler(on_data, "on_data")
+        _sio.check_handler(on_data, "on_data")
         limit = arguments.seconds(timeout, "timeout")
         stream = ProcessStream(self._envd, limit, "the terminal")
         events = stream.open(method, message, user, self._envd.config.timeout(request_timeout))

@@ -10,6 +10,7 @@ from grotte._proto import arguments
 from grotte._proto.calls import CallParams, RequestParams, check_call
 from grotte._proto.messages import ProcessEvent
 from grotte._proto.output import OutputPiece
+from grotte._proto.pinned import BY_PID
 from grotte._sync import _sio
 from grotte._sync.client import deadline_after
 from grotte._sync.command_handle import CommandHandle
@@ -44,6 +45,8 @@ class PtyHandle(CommandHandle):
             pass
         ```
     """
+
+    _instead = BY_PID.format(room="pty")
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class PtyHandle(CommandHandle):
         """
         check_call(call, RequestParams)
         limit = arguments.seconds(timeout, "timeout")
+        self.check_loop()
         try:
             with _sio.deadline_scope(deadline_after(limit)) as scope:
                 return b"".join(self._some(None, scope.step))
@@ -106,6 +110,7 @@ class PtyHandle(CommandHandle):
             ```
         """
         check_call(call)
+        self.check_loop()
         killed = super().kill(request_timeout)
         # its end is on its way: taken in now, it leaves no open stream behind
         with _sio.deadline_scope(deadline_after(END_SECONDS)) as scope:

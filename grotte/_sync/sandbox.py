@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import ClassVar, Self, Unpack
 
-from grotte._dual import also_on_class
+from grotte._dual import also_on_class, named_after
 from grotte._proto import control, failures
 from grotte._proto import sandboxes as wire
 from grotte._proto.calls import CallParams, check_call
@@ -61,6 +61,15 @@ class Sandbox(SandboxUrls):
     #: How long a sandbox lives when `create` is not told, in seconds.
     default_sandbox_timeout: ClassVar[int] = wire.DEFAULT_LIFETIME
 
+    def __new__(cls, *made: object, **options: object) -> Self:
+        """Tell whoever calls the class which of its methods makes sandboxes."""
+        if options or not (made and isinstance(made[0], ConnectionConfig)):
+            name = cls.__name__
+            raise TypeError(
+                f"{name}() makes no sandbox: call {name}.create(), or {name}.connect(sandbox_id) for one that is there"
+            )
+        return super().__new__(cls)
+
     def __init__(self, config: ConnectionConfig, answer: control.Sandbox) -> None:
         """Not to be called: `create` and `connect` make sandboxes."""
         super().__init__(config, answer.sandbox_id, answer.envd_version)
@@ -71,7 +80,7 @@ class Sandbox(SandboxUrls):
         )
         self._commands = Commands(self._envd)
         self._filesystem = Filesystem(self._envd)
-        self._git = Git(self._commands, answer.envd_version)
+        self._git = Git(self._commands, answer.envd_version, answer.sandbox_id)
         self._pty = Pty(self._envd, self._commands)
 
     def __repr__(self) -> str:
@@ -397,6 +406,7 @@ class Sandbox(SandboxUrls):
         raise failures.files_failure(response.status, response.content, context)
 
 
+named_after(Sandbox)
 #: `list` is a method there.
 Forks = list[Sandbox]
 

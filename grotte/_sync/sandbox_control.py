@@ -9,6 +9,7 @@ from typing import Unpack
 from grotte._dual import also_on_class
 from grotte._proto import arguments
 from grotte._proto import sandboxes as wire
+from grotte._proto.pinned import Pinned
 from grotte._proto.versions import METRICS, at_least
 from grotte._sync.api import ControlPlane
 from grotte._sync.paginator import SnapshotPaginator
@@ -24,8 +25,10 @@ from grotte.models import (
 )
 
 
-class SandboxControl(Bound):
+class SandboxControl(Pinned, Bound):
     """The life of a sandbox, seen from outside."""
+
+    _instead = "pass on its sandbox_id, and call connect(sandbox_id) of its class; fork() copies the machine itself"
 
     def __init__(self, config: ConnectionConfig, sandbox_id: str, envd_version: str) -> None:
         self._config = config

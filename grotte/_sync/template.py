@@ -103,7 +103,18 @@ class Template(TemplateBase, Bound):
         on_build_logs: OutputHandler[LogEntry] | None = None,
         **options: Unpack[ApiParams],
     ) -> BuildInfo:
-        """Start to build a template; `get_build_status` says how far it is. The arguments are those of `build`.
+        """Start to build a template, once its files are sent; `get_build_status` says how far it is.
+
+        Args:
+            template: As for `build`.
+            name: As for `build`.
+            alias: As for `build`.
+            tags: As for `build`.
+            cpu_count: As for `build`.
+            memory_mb: As for `build`.
+            skip_cache: As for `build`.
+            on_build_logs: Called with what happens until the build has started.
+            **options: See `ApiParams`.
 
         Example:
             ```python
@@ -125,6 +136,13 @@ class Template(TemplateBase, Bound):
             build_info: What `build_in_background` returned.
             logs_offset: How many lines of the log to skip.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            info = Template.build_in_background(Template().from_base_image(), "followed")
+            page = Template.get_build_status(info)
+            print(page.status, len(page.log_entries))
+            ```
         """
         if not isinstance(build_info, BuildInfo):
             raise InvalidArgumentException(f"build_info must be a BuildInfo, not {type(build_info).__name__}")
@@ -136,6 +154,10 @@ class Template(TemplateBase, Bound):
     def exists(cls, name: str, **options: Unpack[ApiParams]) -> bool:
         """Whether there is a template of that name, whoever's it is.
 
+        Args:
+            name: Its name.
+            **options: See `ApiParams`.
+
         Example:
             ```python
             print(Template.exists("base"))  # True
@@ -146,7 +168,17 @@ class Template(TemplateBase, Bound):
 
     @classmethod
     def alias_exists(cls, alias: str, **options: Unpack[ApiParams]) -> bool:
-        """`exists` under its former name."""
+        """`exists` under its former name.
+
+        Args:
+            alias: The template's name.
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            print(Template.alias_exists("base"))  # True
+            ```
+        """
         return cls.exists(alias, **options)
 
     @classmethod
@@ -180,6 +212,12 @@ class Template(TemplateBase, Bound):
             name: Which template.
             tags: One, or several; not ``default``.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            Template.build(Template().from_base_image(), "untagged:v1", tags=["old"])
+            Template.remove_tags("untagged", "old")
+            ```
         """
         wanted = wire.OldTags(name=arguments.identifier(name, "name"), tags=tag_list(tags))
         (TemplatePlane.at(cls._configured(options))).remove_tags(wanted)
@@ -191,6 +229,13 @@ class Template(TemplateBase, Bound):
         Args:
             template_id: Its id or name.
             **options: See `ApiParams`.
+
+        Example:
+            ```python
+            Template.build(Template().from_base_image(), "listed:v1")
+            for tag in Template.get_tags("listed"):
+                print(tag.tag, tag.build_id)
+            ```
         """
         template_id = arguments.identifier(template_id, "template_id")
         api = TemplatePlane.at(cls._configured(options))
@@ -198,7 +243,17 @@ class Template(TemplateBase, Bound):
 
     @classmethod
     def list(cls, **options: Unpack[ApiParams]) -> builtins.list[TemplateInfo]:
-        """The templates of this account."""
+        """The templates of this account.
+
+        Args:
+            **options: See `ApiParams`.
+
+        Example:
+            ```python
+            for template in Template.list():
+                print(template.template_id, template.names)
+            ```
+        """
         api = TemplatePlane.at(cls._configured(options))
         return [wire.public_template(template) for template in api.templates()]
 
@@ -212,6 +267,12 @@ class Template(TemplateBase, Bound):
 
         Returns:
             True, or False if there was none.
+
+        Example:
+            ```python
+            Template.build(Template().from_base_image(), "short-lived")
+            print(Template.delete("short-lived"))  # True
+            ```
         """
         name = arguments.identifier(name, "name")
         return (TemplatePlane.at(cls._configured(options))).delete_template(name)

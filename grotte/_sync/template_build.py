@@ -12,7 +12,6 @@ from grotte._proto.templates.logger import BuildLogger
 from grotte._proto.templates.recipe import Recipe
 from grotte._proto.templates.results import BuildInfo, LogEntry, LogEntryEnd, LogEntryStart, TemplateBuildStatus
 from grotte._sync import _sio
-from grotte._sync._sio import OutputHandler
 from grotte._sync.template_api import TemplatePlane
 from grotte._sync.template_context import Bundle, bundle_of, packed
 from grotte.errors import BuildException, InvalidArgumentException
@@ -54,9 +53,9 @@ class Build:
         recipe: Recipe,
         wanted: wire.NewBuild,
         skip_cache: bool,
-        on_build_logs: OutputHandler[LogEntry] | None,
+        on_build_logs: _sio.OutputHandler[LogEntry] | None,
     ) -> None:
-        arguments.handler(on_build_logs, "on_build_logs")
+        _sio.check_handler(on_build_logs, "on_build_logs")
         self._recipe = recipe
         self._wanted = wanted
         self._force = skip_cache

@@ -6,8 +6,9 @@ from __future__ import annotations
 import builtins
 from typing import Literal, Self, Unpack, overload
 
-from grotte._dual import also_on_class
+from grotte._dual import also_on_class, named_after
 from grotte._proto import arguments, volumes
+from grotte._proto.pinned import Pinned
 from grotte._proto.volumes import EntryPatch, EntryStat
 from grotte._sync.downloads import FileStreamReader
 from grotte._sync.uploads import WriteData
@@ -18,7 +19,7 @@ from grotte.errors import InvalidArgumentException, VolumePathNotFoundException
 from grotte.volume_models import VolumeAndToken, VolumeEntryStat, VolumeInfo
 
 
-class Volume(Bound):
+class Volume(Pinned, Bound):
     """A volume: files that outlive sandboxes. Sandboxes mount it, and its files are reached without one, too.
 
     Example:
@@ -30,6 +31,15 @@ class Volume(Bound):
         Volume.destroy(volume.volume_id)
         ```
     """
+
+    _instead = "pass on its volume_id, and call connect(volume_id) of its class where it is needed"
+
+    def __new__(cls, *made: object, **options: object) -> Self:
+        """Tell whoever calls the class which of its methods makes volumes."""
+        if options or not (made and isinstance(made[0], ConnectionConfig)):
+            name = cls.__name__
+            raise TypeError(f"{name}() makes no volume: call {name}.create(name), or {name}.connect(volume_id)")
+        return super().__new__(cls)
 
     def __init__(self, config: ConnectionConfig, found: VolumeAndToken) -> None:
         """Not to be called: `create` and `connect` make them."""
@@ -366,5 +376,6 @@ class Volume(Bound):
         return VolumeContent(self.volume_id, config)
 
 
+named_after(Volume)
 #: `list` is a method there.
 Volumes = list[VolumeInfo]

@@ -23,6 +23,7 @@ from grotte._proto.messages import (
     WatcherRequest,
     WatchRequest,
 )
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte._sync import _sio
 from grotte._sync.client import deadline_after
 from grotte._sync.event_stream import EventStream
@@ -56,6 +57,9 @@ def _event(envelope: Envelope) -> WatchDirResponse:
 class Events(Protocol):
     """Where a handle has its events from."""
 
+    def check_loop(self) -> None:
+        """Refuse to go on in another event loop than the one that has the connection."""
+
     def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none at the end."""
 
@@ -85,8 +89,14 @@ class StreamedEvents:
             raise SandboxException("the server did not say that the watch started", sandbox_id=envd.sandbox_id)
         return cls(stream)
 
+    def check_loop(self) -> None:
+        """Refuse to go on in another event loop than the one that has the connection."""
+        if self._stream.is_elsewhere():
+            raise SandboxException("the watch belongs to another event loop: call files.watch_dir() in this one")
+
     def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none at the end."""
+        self.check_loop()
         while messages := self._stream.receive():
             if events := _public(messages):
                 return events
@@ -94,6 +104,7 @@ class StreamedEvents:
 
     def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """What arrives within a moment."""
+        self.check_loop()
         found: list[FilesystemEvent] = []
         with _sio.deadline_scope(deadline_after(COLLECT_SECONDS)) as scope:
             try:
@@ -133,6 +144,9 @@ class PolledEvents:
             kinds=_KINDS,
         )
         return cls(envd, answer.watcher_id, timeout, opening)
+
+    def check_loop(self) -> None:
+        """Each question is a call of its own, and may come from anywhere."""
 
     def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none when it was closed."""
@@ -176,7 +190,7 @@ class PolledEvents:
             return
 
 
-class WatchHandle:
+class WatchHandle(Pinned):
     """A watched directory. One task or thread at a time takes its events; each is given out once.
 
     Example:
@@ -190,17 +204,25 @@ class WatchHandle:
         ```
     """
 
+    _instead = BY_SANDBOX + ", then files.watch_dir() again"
+
     def __init__(
         self,
         events: Events,
         on_event: _sio.OutputHandler[FilesystemEvent] | None,
         on_exit: _sio.OutputHandler[Exception] | None,
+        what: str = "",
     ) -> None:
         self._events = events
+        #: What is watched, for the representation.
+        self._what = what
         self._on_event = on_event
         self._on_exit = on_exit
         self._waiting: deque[FilesystemEvent] = deque()
         self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._what}, stopped={self._stopped})"
 
     def get_new_events(self, request_timeout: float | None = None, **call: Unpack[CallParams]) -> list[FilesystemEvent]:
         """What has happened since the last call, or since the watch began; may be nothing.
@@ -293,6 +315,7 @@ class WatchHandle:
         """
         check_call(call)
         arguments.seconds(request_timeout, "request_timeout")
+        self._events.check_loop()
         self._stopped = True
         self._events.close(request_timeout)
 

@@ -8,6 +8,7 @@ from typing import Unpack
 from grotte._proto import arguments
 from grotte._proto.calls import CallParams, check_call
 from grotte._proto.messages import WatchRequest
+from grotte._proto.pinned import BY_SANDBOX, Pinned
 from grotte._proto.versions import NETWORK_WATCH, RECURSIVE_WATCH, WATCH_ENTRIES, at_least
 from grotte._sync import _sio
 from grotte._sync.rpc import Envd
@@ -16,11 +17,16 @@ from grotte.errors import TemplateException
 from grotte.models import FilesystemEvent, Username
 
 
-class Watchable:
+class Watchable(Pinned):
     """A file system whose directories can be watched."""
+
+    _instead = BY_SANDBOX
 
     def __init__(self, envd: Envd) -> None:
         self._envd = envd
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sandbox_id={self._envd.sandbox_id!r})"
 
     def watch_dir(
         self,
@@ -67,8 +73,8 @@ class Watchable:
             ```
         """
         check_call(call)
-        arguments.handler(on_event, "on_event")
-        arguments.handler(on_exit, "on_exit")
+        _sio.check_handler(on_event, "on_event")
+        _sio.check_handler(on_exit, "on_exit")
         limit = arguments.seconds(timeout, "timeout")
         user = None if user is None else arguments.user_name(user)
         message = WatchRequest(
@@ -82,7 +88,7 @@ class Watchable:
             events = StreamedEvents.open(self._envd, message, user, limit, request_timeout)
         else:
             events = PolledEvents.open(self._envd, message, user, limit, request_timeout)
-        return WatchHandle(events, on_event, on_exit)
+        return WatchHandle(events, on_event, on_exit, f"path={path!r}, sandbox_id={self._envd.sandbox_id!r}")
 
     def _offered(self, name: str, wanted: bool, version: tuple[int, int, int]) -> bool:
         if wanted and not at_least(self._envd.version, version):

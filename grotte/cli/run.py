@@ -1,4 +1,4 @@
-"""``grotte run -- CMD``: one command in a fresh sandbox, with live output and its exit code."""
+"""``grotte run CMD``: one command in a fresh sandbox, with live output and its exit code."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "run",
         help="run one command in a fresh sandbox",
-        usage="grotte run [OPTION ...] -- CMD [ARG ...]",
+        usage="grotte run [OPTION ...] [--] CMD [ARG ...]",
         description="Run one command in a fresh sandbox, show its output as it comes, and exit with its exit code. "
-        "A single CMD is a shell command line; CMD with ARGs is run with exactly these arguments.",
+        "A single CMD is a shell command line; CMD with ARGs is run with exactly these arguments. "
+        "Options come before CMD: what follows it belongs to it.",
     )
     parser.add_argument("--template", default=None, help="the template to start from (default: base)")
     parser.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="end the command after this long")
@@ -38,12 +39,16 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--user", default=None, help="the user to run it as (default: the template's)")
     parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="may repeat")
     parser.add_argument("--api-url", default=None, metavar="URL", help='where sandboxes run; "local": this machine')
-    parser.add_argument("command", nargs="+", metavar="CMD", help=argparse.SUPPRESS)
-    parser.set_defaults(execute=execute)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help=argparse.SUPPRESS)
+    parser.set_defaults(execute=execute, wrong=parser.error)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command; the only failure of the tasks below is raised as it is."""
+    if options.command[:1] == ["--"]:
+        del options.command[0]
+    if not options.command:
+        options.wrong("say what to run, after the options: grotte run python3 -c 'print(6 * 7)'")
     try:
         return anyio.run(run_until_interrupted, options)
     except BaseExceptionGroup as group:

@@ -17,7 +17,7 @@ CREATES = 1000
 FORKS = 100
 AT_ONCE = 50
 #: How long after the last create nothing of those that were given up may be left, in seconds.
-LEFT_SECONDS = 5.0
+LEFT_SECONDS = 60.0
 
 
 async def test_a_thousand_cancelled_creates_leave_no_sandbox(engine: Engine) -> None:
@@ -87,8 +87,8 @@ def give_up_at_random(
             return []
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(attempt, [rng.uniform(0.001, 0.4) for _ in range(times)]))
-        assert sum(not answer for answer in answers) > times // 10, "most were made in time: shorten the limits"
+        answers = list(pool.map(attempt, [rng.uniform(0.001, rng.choice((0.04, 0.4))) for _ in range(times)]))
+        assert sum(not answer for answer in answers) > times // 20, "most were made in time: shorten the limits"
         wanted = {sandbox.sandbox_id for answer in answers for sandbox in answer}.union(known)
         until = time.monotonic() + LEFT_SECONDS
         while (left := listed(engine, query)) != wanted and time.monotonic() < until:

@@ -24,7 +24,10 @@ KINDS = (
     "SandboxPaginator",
     "SnapshotPaginator",
     "Volume",
+    "Template",
 )
+#: What describes a template, and calls nobody.
+DESCRIPTION = {*vars(grotte.TemplateBase), "to_json"}
 #: Any arguments, right or wrong.
 Common: typing.TypeAlias = typing.Any
 
@@ -41,7 +44,7 @@ def methods_of(module: str) -> Iterator[tuple[str, str]]:
     for kind in classes_of(module):
         for name in dir(kind):
             member = inspect.getattr_static(kind, name)
-            if name.startswith("_") or name in INTERNAL:
+            if name.startswith("_") or name in INTERNAL or (name in DESCRIPTION and "Template" in kind.__name__):
                 continue
             if isinstance(member, DualMethod | classmethod | staticmethod) or inspect.isfunction(member):
                 yield kind.__name__, name

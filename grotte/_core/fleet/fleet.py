@@ -23,6 +23,7 @@ from grotte._proto import arguments
 from grotte._proto.fleet import options as checked
 from grotte._proto.fleet.admission import Limits
 from grotte._proto.fleet.results import FleetStats
+from grotte._proto.pinned import Pinned
 from grotte.config import ApiParams
 from grotte.errors import FleetClosedException, GrotteException, InvalidArgumentException, SandboxesLeftException
 from grotte.models import SandboxNetworkOpts
@@ -38,7 +39,7 @@ CLOSE_SECONDS = 30.0
 RETRIES = 2
 
 
-class AsyncFleet:
+class AsyncFleet(Pinned):
     """Many sandboxes, as many at a time as there may be, and none of them left at the end of the block.
 
     However the block is left, also by cancellation, Ctrl-C and SIGTERM, every sandbox is killed: side by side, and in a
@@ -51,6 +52,8 @@ class AsyncFleet:
                 print(result.item, result.unwrap())
         ```
     """
+
+    _instead = "a fleet belongs to one process; make one in each, with a SharedBudget if all shall keep one limit"
 
     def __init__(
         self,
@@ -113,6 +116,9 @@ class AsyncFleet:
         if budget is not None and not isinstance(budget, SharedBudget):
             raise InvalidArgumentException(f"budget must be a SharedBudget, not {type(budget).__name__}")
         self._budget = budget
+        _aio.check_handler(prepare, "prepare")
+        if not isinstance(reuse, bool):
+            _aio.check_handler(reuse, "reuse")
         self._reuse = reuse
         self._progress = progress
         kind = SandboxKind(
@@ -130,6 +136,10 @@ class AsyncFleet:
         self._recipe = AsyncRecipe(kind, prepare)
         self._stack = AsyncExitStack()
         self._opened: AsyncPool | None = None
+
+    def __repr__(self) -> str:
+        state = "not entered" if self._opened is None else "closed" if self._opened.closed.is_set() else "open"
+        return f"{type(self).__name__}(fleet_id={self.fleet_id!r}, size={self._limits.size}, {state})"
 
     @property
     def fleet_id(self) -> str:
@@ -281,6 +291,7 @@ class AsyncFleet:
                 print(result.index, result.value if result.ok else result.error)
             ```
         """
+        _aio.check_handler(function, "function")
         deadline, retries = checked.effort(deadline, retries)
         return AsyncFleetMap(
             self._pool,
@@ -323,6 +334,7 @@ class AsyncFleet:
             print(await fleet.run(version))
             ```
         """
+        _aio.check_handler(function, "function")
         effort: AsyncEffort[R] = AsyncEffort(self._pool, self._crew, *checked.effort(deadline, retries))
         outcome = await effort.carry_out(function)
         if outcome.error is not None:

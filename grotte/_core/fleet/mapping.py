@@ -17,6 +17,7 @@ from grotte._core.fleet.lease import Bell
 from grotte._core.fleet.pool import AsyncPool
 from grotte._core.sandbox import AsyncSandbox
 from grotte._proto.fleet.results import FleetFailure, FleetResult, FleetSuccess
+from grotte._proto.pinned import Pinned
 from grotte.errors import FleetClosedException
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ AHEAD = 64
 CLOSE_SECONDS = 20.0
 
 
-class AsyncFleetMap(Generic[T, R]):
+class AsyncFleetMap(Pinned, Generic[T, R]):
     """Results, one for each item: iterate over it, once.
 
     Work begins with the iteration and keeps a little ahead of it. `async with` around it ends what is left when the
@@ -42,6 +43,8 @@ class AsyncFleetMap(Generic[T, R]):
                     break
         ```
     """
+
+    _instead = "its work goes on in its fleet; pass on the results"
 
     def __init__(
         self,
@@ -72,6 +75,9 @@ class AsyncFleetMap(Generic[T, R]):
         self._taken = self._given = self._hired = self._working = 0
         self._failure: Exception | None = None
         self._ended = _aio.Event()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(workers={self._workers}, given={self._given}, closing={self._closing})"
 
     def __aiter__(self) -> AsyncIterator[FleetResult[T, R]]:
         return self

@@ -41,6 +41,9 @@ class TemplateBase:
         patterns = [arguments.text(line, "file_ignore_patterns", empty=True) for line in file_ignore_patterns or ()]
         self._recipe = Recipe(context, patterns)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._recipe.summary()})"
+
     def skip_cache(self) -> Self:
         """Do everything again, although it was done before."""
         self._recipe.force_next = True

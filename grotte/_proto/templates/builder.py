@@ -56,6 +56,9 @@ class TemplateFinal:
         """Not to be called: `set_start_cmd` and `set_ready_cmd` make them."""
         self._recipe = recipe
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._recipe.summary()})"
+
 
 class TemplateBuilder:
     """A template that grows: every method adds a step to it and returns it.
@@ -66,6 +69,9 @@ class TemplateBuilder:
     def __init__(self, recipe: Recipe) -> None:
         """Not to be called: ``Template().from_image()`` and its like make them."""
         self._recipe = recipe
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._recipe.summary()})"
 
     def copy(
         self,

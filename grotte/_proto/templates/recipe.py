@@ -61,6 +61,11 @@ class Recipe:
     force: bool = False
     force_next: bool = False
 
+    def summary(self) -> str:
+        """What a representation says: steps and registries may hold what should not be shown."""
+        start = f"template={self.template!r}" if self.image is None else f"image={self.image!r}"
+        return f"{start}, steps={len(self.steps)}"
+
     def start_from(
         self, image: str | None, template: str | None = None, registry: dict[str, str] | None = None
     ) -> None:

@@ -15,6 +15,7 @@ from grotte._proto import arguments
 from grotte._proto.fleet import options as checked
 from grotte._proto.fleet.admission import Limits
 from grotte._proto.fleet.results import FleetStats
+from grotte._proto.pinned import Pinned
 from grotte._sync import _sio
 from grotte._sync.fleet.effort import Effort
 from grotte._sync.fleet.keeper import keep_alive
@@ -39,7 +40,7 @@ CLOSE_SECONDS = 30.0
 RETRIES = 2
 
 
-class Fleet:
+class Fleet(Pinned):
     """Many sandboxes, as many at a time as there may be, and none of them left at the end of the block.
 
     However the block is left, also by cancellation, Ctrl-C and SIGTERM, every sandbox is killed: side by side, and in a
@@ -52,6 +53,8 @@ class Fleet:
                 print(result.item, result.unwrap())
         ```
     """
+
+    _instead = "a fleet belongs to one process; make one in each, with a SharedBudget if all shall keep one limit"
 
     def __init__(
         self,
@@ -114,6 +117,9 @@ class Fleet:
         if budget is not None and not isinstance(budget, SharedBudget):
             raise InvalidArgumentException(f"budget must be a SharedBudget, not {type(budget).__name__}")
         self._budget = budget
+        _sio.check_handler(prepare, "prepare")
+        if not isinstance(reuse, bool):
+            _sio.check_handler(reuse, "reuse")
         self._reuse = reuse
         self._progress = progress
         kind = SandboxKind(
@@ -131,6 +137,10 @@ class Fleet:
         self._recipe = Recipe(kind, prepare)
         self._stack = ExitStack()
         self._opened: Pool | None = None
+
+    def __repr__(self) -> str:
+        state = "not entered" if self._opened is None else "closed" if self._opened.closed.is_set() else "open"
+        return f"{type(self).__name__}(fleet_id={self.fleet_id!r}, size={self._limits.size}, {state})"
 
     @property
     def fleet_id(self) -> str:
@@ -282,6 +292,7 @@ class Fleet:
                 print(result.index, result.value if result.ok else result.error)
             ```
         """
+        _sio.check_handler(function, "function")
         deadline, retries = checked.effort(deadline, retries)
         return FleetMap(
             self._pool,
@@ -324,6 +335,7 @@ class Fleet:
             print(fleet.run(version))
             ```
         """
+        _sio.check_handler(function, "function")
         effort: Effort[R] = Effort(self._pool, self._crew, *checked.effort(deadline, retries))
         outcome = effort.carry_out(function)
         if outcome.error is not None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from grotte._proto.fleet.results import FleetFailure, FleetResult, FleetSuccess
+from grotte._proto.pinned import Pinned
 from grotte._sync import _sio
 from grotte._sync.fleet.effort import Effort, Outcome
 from grotte._sync.fleet.lease import Bell
@@ -29,7 +30,7 @@ AHEAD = 64
 CLOSE_SECONDS = 20.0
 
 
-class FleetMap(Generic[T, R]):
+class FleetMap(Pinned, Generic[T, R]):
     """Results, one for each item: iterate over it, once.
 
     Work begins with the iteration and keeps a little ahead of it. `with` around it ends what is left when the
@@ -43,6 +44,8 @@ class FleetMap(Generic[T, R]):
                     break
         ```
     """
+
+    _instead = "its work goes on in its fleet; pass on the results"
 
     def __init__(
         self,
@@ -73,6 +76,9 @@ class FleetMap(Generic[T, R]):
         self._taken = self._given = self._hired = self._working = 0
         self._failure: Exception | None = None
         self._ended = _sio.Event()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(workers={self._workers}, given={self._given}, closing={self._closing})"
 
     def __iter__(self) -> Iterator[FleetResult[T, R]]:
         return self

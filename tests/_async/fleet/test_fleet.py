@@ -226,9 +226,9 @@ async def test_a_preparation_that_fails_ends_the_fleet(engine: Engine) -> None:
 
 
 async def test_sandboxes_live_as_long_as_they_are_wanted(engine: Engine) -> None:
-    async with AsyncFleet(size=1, timeout=2, **engine.options) as fleet:
+    async with AsyncFleet(size=1, timeout=3, **engine.options) as fleet:
         async with fleet.sandbox() as sandbox:
-            await sandbox.commands.run("sleep 4")
+            await sandbox.commands.run("sleep 5")
             assert await sandbox.is_running()
 
 

@@ -60,7 +60,7 @@ async def test_callbacks_see_all_output_in_order(sandbox: AsyncSandbox) -> None:
         err.append(text)
 
     result = await sandbox.commands.run(
-        "for i in 1 2 3; do echo $i; echo e$i >&2; sleep 0.05; done", on_stdout=out.append, on_stderr=on_stderr
+        "for i in 1 2 3; do echo $i; echo e$i >&2; sleep 0.3; done", on_stdout=out.append, on_stderr=on_stderr
     )
     assert "".join(out) == result.stdout == "1\n2\n3\n"
     assert "".join(err) == result.stderr == "e1\ne2\ne3\n"
@@ -91,10 +91,12 @@ async def test_output_of_a_command_in_the_background(sandbox: AsyncSandbox) -> N
 
 
 async def test_pieces_of_both_outputs_interleave(sandbox: AsyncSandbox) -> None:
-    handle = await sandbox.commands.run("echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c", background=True)
+    handle = await sandbox.commands.run("echo a; read x; echo b >&2; read x; echo c", background=True, stdin=True)
     pieces = []
     async for piece in handle:
         pieces.append(piece)
+        if len(pieces) < 3:
+            await handle.send_stdin("\n")  # it goes on when this much has been seen
     assert pieces == [("a\n", None, None), (None, "b\n", None), ("c\n", None, None)]
 
 
@@ -193,11 +195,15 @@ async def test_disconnect_wakes_who_waits(sandbox: AsyncSandbox) -> None:
 
 
 async def test_characters_are_never_split(sandbox: AsyncSandbox) -> None:
+    command = r"printf 'a\xe2\x82'; read x; printf '\xac\xf0\x9f'; read x; printf '\x99\x82z'"
+    handle = await sandbox.commands.run(command, background=True, stdin=True)
     seen: list[str] = []
-    command = r"printf 'a\xe2\x82'; sleep 0.2; printf '\xac\xf0\x9f'; sleep 0.2; printf '\x99\x82z'"
-    result = await sandbox.commands.run(command, on_stdout=seen.append)
-    assert result.stdout == "".join(seen) == "a€🙂z"
-    assert seen[0] == "a"
+    async for text in handle.stdout:
+        seen.append(text)
+        if len(seen) < 3:
+            await handle.send_stdin("\n")  # it goes on when this much has been seen
+    assert seen == ["a", "€", "🙂z"]
+    assert (await handle.wait()).stdout == "a€🙂z"
 
 
 async def test_invalid_utf8_is_replaced(sandbox: AsyncSandbox) -> None:
@@ -222,12 +228,12 @@ async def test_a_command_that_takes_too_long_is_ended(sandbox: AsyncSandbox) -> 
 
 
 async def test_a_short_request_timeout_does_not_end_a_silent_command(sandbox: AsyncSandbox) -> None:
-    result = await sandbox.commands.run("sleep 1; echo late", request_timeout=0.7)
+    result = await sandbox.commands.run("sleep 2; echo late", request_timeout=1.5)
     assert result.stdout == "late\n"
 
 
 async def test_output_of_a_command_that_ran_into_its_timeout(sandbox: AsyncSandbox) -> None:
-    handle = await sandbox.commands.run("echo early; sleep 45", background=True, timeout=0.5)
+    handle = await sandbox.commands.run("echo early; sleep 45", background=True, timeout=1.5)
     with pytest.raises(TimeoutException):
         await handle.wait()
     assert handle.stdout == "early\n"

@@ -14,11 +14,14 @@ from grotte import (
     AsyncGrotte,
     AsyncPtyHandle,
     AsyncSandbox,
+    AsyncTemplate,
     AsyncVolume,
     AsyncWatchHandle,
+    BuildInfo,
     CommandExitException,
     InvalidArgumentException,
     PtySize,
+    TemplateBuilder,
 )
 from tests.support.engine import Engine
 from tests.support.surface import Common, methods_of
@@ -38,7 +41,15 @@ class World:
     pty: AsyncPtyHandle
     watch: AsyncWatchHandle
     volume: AsyncVolume
+    templates: type[AsyncTemplate]
+    template: TemplateBuilder
+    build: BuildInfo
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of the volume, and of the template."""
+        return self.volume.name
 
 
 Call = Callable[[World, Common], Awaitable[object]]
@@ -123,6 +134,16 @@ CALLS: dict[str, Call] = {
     "Volume.connect": lambda w, c: type(w.volume).connect(w.volume.volume_id, **c),
     "Volume.destroy": lambda w, c: type(w.volume).destroy(w.volume.volume_id, **c),
     "Volume.create": lambda w, c: type(w.volume).create(w.volume.name, **c),
+    "Template.build": lambda w, c: w.templates.build(w.template, w.name, **c),
+    "Template.build_in_background": lambda w, c: w.templates.build_in_background(w.template, w.name, **c),
+    "Template.get_build_status": lambda w, c: w.templates.get_build_status(w.build, **c),
+    "Template.exists": lambda w, c: w.templates.exists(w.name, **c),
+    "Template.alias_exists": lambda w, c: w.templates.alias_exists(w.name, **c),
+    "Template.assign_tags": lambda w, c: w.templates.assign_tags(w.name, ["one", "two"], **c),
+    "Template.get_tags": lambda w, c: w.templates.get_tags(w.name, **c),
+    "Template.remove_tags": lambda w, c: w.templates.remove_tags(w.name, "one", **c),
+    "Template.list": lambda w, c: w.templates.list(**c),
+    "Template.delete": lambda w, c: w.templates.delete(w.name, **c),
     "Sandbox.create_snapshot": lambda w, c: w.sandbox.create_snapshot(**c),
     "Sandbox.delete_snapshot": lambda w, c: type(w.sandbox).delete_snapshot("nothing", **c),
     "Sandbox.fork": lambda w, c: w.sandbox.fork(1, timeout=15, **c),
@@ -159,7 +180,10 @@ async def world(client: AsyncGrotte, tmp_path: Path) -> AsyncIterator[World]:
         (tmp_path / "a").write_text("b")
         await sandbox.files.write("repo/file", "c")
         volume = await client.Volume.create(f"v-{secrets.token_hex(4)}")
-        yield World(sandbox, command, pty, watch, volume, tmp_path)
+        template = client.Template().from_base_image()
+        build = await client.Template.build_in_background(template, volume.name)
+        yield World(sandbox, command, pty, watch, volume, client.Template, template, build, tmp_path)
+        await client.Template.delete(volume.name)
         for info in await client.Volume.list():
             if info.name == volume.name:
                 await client.Volume.destroy(info.volume_id)

@@ -80,8 +80,8 @@ async def test_the_end_comes_while_nobody_can_be_reached(stub: StubService, sand
 
 
 async def test_a_transfer_may_be_long_but_not_pause(stub: StubService, sandbox: AsyncSandbox) -> None:
-    stub.answers["GET /files"] = Answer(200, chunks=[b"x"] * 6, pause=0.3)
-    assert await sandbox.files.read("/x", request_timeout=0.8) == "xxxxxx"
-    stub.answers["GET /files"] = Answer(200, chunks=[b"x"] * 2, pause=2)
-    with pytest.raises(TimeoutException, match=r"'request_timeout' is 0\.8 s"):
-        await sandbox.files.read("/x", request_timeout=0.8)
+    stub.answers["GET /files"] = Answer(200, chunks=[b"x"] * 6, pause=0.4)
+    assert await sandbox.files.read("/x", request_timeout=1.8) == "xxxxxx"
+    stub.answers["GET /files"] = Answer(200, chunks=[b"x"] * 2, pause=4)
+    with pytest.raises(TimeoutException, match=r"'request_timeout' is 1\.8 s"):
+        await sandbox.files.read("/x", request_timeout=1.8)

@@ -225,7 +225,7 @@ async def test_other_mistakes(sandbox: AsyncSandbox) -> None:
 
 
 async def test_the_time_of_a_terminal(sandbox: AsyncSandbox) -> None:
-    pty = await sandbox.pty.create(timeout=0.5)
+    pty = await sandbox.pty.create(timeout=1.5)
     with pytest.raises(TimeoutException, match="'timeout' of the terminal"):
         await read_all(pty)
     while await pty.kill():  # the news and the signal were on their way at the same time

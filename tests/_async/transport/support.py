@@ -35,7 +35,7 @@ def connections(transport: AsyncTransport) -> list[AsyncConnection]:
 
 async def assert_at_rest(transport: AsyncTransport) -> None:
     """No slot is taken, nobody is parked, nobody reads."""
-    patience = soon(5)
+    patience = soon()
     for connection in connections(transport):
         while connection.active and _aio.clock() < patience:  # answers to the PINGs of cancelled streams
             with connection.lock:

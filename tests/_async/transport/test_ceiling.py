@@ -82,7 +82,7 @@ async def test_whoever_finds_all_in_use_waits_and_is_told_so(codec: str, server:
 
 async def until_waiting(transport: AsyncTransport, count: int) -> None:
     """Until so many wait for a slot."""
-    patience = soon(5)
+    patience = soon()
     while transport.counters.waiting != count and _aio.clock() < patience:
         await _aio.sleep(0.001)
     assert transport.counters.waiting == count

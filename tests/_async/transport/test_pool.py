@@ -103,7 +103,7 @@ async def test_a_parked_seeker_takes_the_baton_when_the_last_reader_leaves(codec
             async with _aio.open_nursery() as nursery:
                 for _ in range(2):
                     nursery.start_soon(hurried)
-                while transport.counters.streams_open < 2:
+                while transport.counters.streams_opened < 3:
                     await _aio.sleep(0.001)
                 for _ in range(3):
                     nursery.start_soon(answer, transport, get(origin))
@@ -204,7 +204,7 @@ async def test_many_requests_at_once_open_one_connection(codec: str) -> None:
 
 async def test_whoever_waits_takes_over_when_the_one_who_connects_gives_up(codec: str) -> None:
     failures: list[TransportError] = []
-    with Http2Server(settings_after=0.3) as server:
+    with Http2Server(settings_after=0.6) as server:
         origin = Origin("http", "127.0.0.1", server.port)
 
         async with AsyncTransport(TransportOptions(codec=codec)) as transport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grotte._core import _aio
 from grotte._core.transport import AsyncTransport, Origin, TransportOptions
 from grotte._proto.transport_errors import ConnectFailed, DeadlineExceeded
-from tests._async.transport.support import PATIENCE, answer, assert_at_rest, get, soon
+from tests._async.transport.support import answer, assert_at_rest, get, soon
 from tests.servers.certificates import Certificate
 from tests.servers.http2_server import Http2Server
 
@@ -46,10 +46,10 @@ async def test_a_deadline_is_kept_while_somebody_else_reads(codec: str) -> None:
         async with AsyncTransport(TransportOptions(codec=codec)) as transport:
             await answer(transport, get(origin))
             async with _aio.open_nursery() as nursery:
-                nursery.start_soon(hold, transport, origin, "reads", 1.0)
+                nursery.start_soon(hold, transport, origin, "reads", 1.6)
                 await _aio.sleep(0.05)
-                nursery.start_soon(hold, transport, origin, "parked for long", PATIENCE / 20 + 0.5)
-                nursery.start_soon(hold, transport, origin, "parked", 0.3)
-                nursery.start_soon(hold, transport, origin, "parked, and soon over", 0.1)
+                nursery.start_soon(hold, transport, origin, "parked for long", 2.4)
+                nursery.start_soon(hold, transport, origin, "parked", 0.8)
+                nursery.start_soon(hold, transport, origin, "parked, and soon over", 0.2)
             await assert_at_rest(transport)
     assert over == ["parked, and soon over", "parked", "reads", "parked for long"]

@@ -227,9 +227,9 @@ def test_a_preparation_that_fails_ends_the_fleet(engine: Engine) -> None:
 
 
 def test_sandboxes_live_as_long_as_they_are_wanted(engine: Engine) -> None:
-    with Fleet(size=1, timeout=2, **engine.options) as fleet:
+    with Fleet(size=1, timeout=3, **engine.options) as fleet:
         with fleet.sandbox() as sandbox:
-            sandbox.commands.run("sleep 4")
+            sandbox.commands.run("sleep 5")
             assert sandbox.is_running()
 
 

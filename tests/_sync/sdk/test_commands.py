@@ -61,7 +61,7 @@ def test_callbacks_see_all_output_in_order(sandbox: Sandbox) -> None:
         err.append(text)
 
     result = sandbox.commands.run(
-        "for i in 1 2 3; do echo $i; echo e$i >&2; sleep 0.05; done", on_stdout=out.append, on_stderr=on_stderr
+        "for i in 1 2 3; do echo $i; echo e$i >&2; sleep 0.3; done", on_stdout=out.append, on_stderr=on_stderr
     )
     assert "".join(out) == result.stdout == "1\n2\n3\n"
     assert "".join(err) == result.stderr == "e1\ne2\ne3\n"
@@ -92,10 +92,12 @@ def test_output_of_a_command_in_the_background(sandbox: Sandbox) -> None:
 
 
 def test_pieces_of_both_outputs_interleave(sandbox: Sandbox) -> None:
-    handle = sandbox.commands.run("echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c", background=True)
+    handle = sandbox.commands.run("echo a; read x; echo b >&2; read x; echo c", background=True, stdin=True)
     pieces = []
     for piece in handle:
         pieces.append(piece)
+        if len(pieces) < 3:
+            handle.send_stdin("\n")  # it goes on when this much has been seen
     assert pieces == [("a\n", None, None), (None, "b\n", None), ("c\n", None, None)]
 
 
@@ -194,11 +196,15 @@ def test_disconnect_wakes_who_waits(sandbox: Sandbox) -> None:
 
 
 def test_characters_are_never_split(sandbox: Sandbox) -> None:
+    command = r"printf 'a\xe2\x82'; read x; printf '\xac\xf0\x9f'; read x; printf '\x99\x82z'"
+    handle = sandbox.commands.run(command, background=True, stdin=True)
     seen: list[str] = []
-    command = r"printf 'a\xe2\x82'; sleep 0.2; printf '\xac\xf0\x9f'; sleep 0.2; printf '\x99\x82z'"
-    result = sandbox.commands.run(command, on_stdout=seen.append)
-    assert result.stdout == "".join(seen) == "a€🙂z"
-    assert seen[0] == "a"
+    for text in handle.stdout:
+        seen.append(text)
+        if len(seen) < 3:
+            handle.send_stdin("\n")  # it goes on when this much has been seen
+    assert seen == ["a", "€", "🙂z"]
+    assert (handle.wait()).stdout == "a€🙂z"
 
 
 def test_invalid_utf8_is_replaced(sandbox: Sandbox) -> None:
@@ -223,12 +229,12 @@ def test_a_command_that_takes_too_long_is_ended(sandbox: Sandbox) -> None:
 
 
 def test_a_short_request_timeout_does_not_end_a_silent_command(sandbox: Sandbox) -> None:
-    result = sandbox.commands.run("sleep 1; echo late", request_timeout=0.7)
+    result = sandbox.commands.run("sleep 2; echo late", request_timeout=1.5)
     assert result.stdout == "late\n"
 
 
 def test_output_of_a_command_that_ran_into_its_timeout(sandbox: Sandbox) -> None:
-    handle = sandbox.commands.run("echo early; sleep 45", background=True, timeout=0.5)
+    handle = sandbox.commands.run("echo early; sleep 45", background=True, timeout=1.5)
     with pytest.raises(TimeoutException):
         handle.wait()
     assert handle.stdout == "early\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from grotte import (
+    BuildInfo,
     CommandExitException,
     CommandHandle,
     Grotte,
@@ -18,6 +19,8 @@ from grotte import (
     PtyHandle,
     PtySize,
     Sandbox,
+    Template,
+    TemplateBuilder,
     Volume,
     WatchHandle,
 )
@@ -39,7 +42,15 @@ class World:
     pty: PtyHandle
     watch: WatchHandle
     volume: Volume
+    templates: type[Template]
+    template: TemplateBuilder
+    build: BuildInfo
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of the volume, and of the template."""
+        return self.volume.name
 
 
 Call = Callable[[World, Common], Awaitable[object]]
@@ -124,6 +135,16 @@ CALLS: dict[str, Call] = {
     "Volume.connect": lambda w, c: type(w.volume).connect(w.volume.volume_id, **c),
     "Volume.destroy": lambda w, c: type(w.volume).destroy(w.volume.volume_id, **c),
     "Volume.create": lambda w, c: type(w.volume).create(w.volume.name, **c),
+    "Template.build": lambda w, c: w.templates.build(w.template, w.name, **c),
+    "Template.build_in_background": lambda w, c: w.templates.build_in_background(w.template, w.name, **c),
+    "Template.get_build_status": lambda w, c: w.templates.get_build_status(w.build, **c),
+    "Template.exists": lambda w, c: w.templates.exists(w.name, **c),
+    "Template.alias_exists": lambda w, c: w.templates.alias_exists(w.name, **c),
+    "Template.assign_tags": lambda w, c: w.templates.assign_tags(w.name, ["one", "two"], **c),
+    "Template.get_tags": lambda w, c: w.templates.get_tags(w.name, **c),
+    "Template.remove_tags": lambda w, c: w.templates.remove_tags(w.name, "one", **c),
+    "Template.list": lambda w, c: w.templates.list(**c),
+    "Template.delete": lambda w, c: w.templates.delete(w.name, **c),
     "Sandbox.create_snapshot": lambda w, c: w.sandbox.create_snapshot(**c),
     "Sandbox.delete_snapshot": lambda w, c: type(w.sandbox).delete_snapshot("nothing", **c),
     "Sandbox.fork": lambda w, c: w.sandbox.fork(1, timeout=15, **c),
@@ -160,7 +181,10 @@ def world(client: Grotte, tmp_path: Path) -> Iterator[World]:
         (tmp_path / "a").write_text("b")
         sandbox.files.write("repo/file", "c")
         volume = client.Volume.create(f"v-{secrets.token_hex(4)}")
-        yield World(sandbox, command, pty, watch, volume, tmp_path)
+        template = client.Template().from_base_image()
+        build = client.Template.build_in_background(template, volume.name)
+        yield World(sandbox, command, pty, watch, volume, client.Template, template, build, tmp_path)
+        client.Template.delete(volume.name)
         for info in client.Volume.list():
             if info.name == volume.name:
                 client.Volume.destroy(info.volume_id)

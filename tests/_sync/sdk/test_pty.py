@@ -226,7 +226,7 @@ def test_other_mistakes(sandbox: Sandbox) -> None:
 
 
 def test_the_time_of_a_terminal(sandbox: Sandbox) -> None:
-    pty = sandbox.pty.create(timeout=0.5)
+    pty = sandbox.pty.create(timeout=1.5)
     with pytest.raises(TimeoutException, match="'timeout' of the terminal"):
         read_all(pty)
     while pty.kill():  # the news and the signal were on their way at the same time

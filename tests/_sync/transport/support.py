@@ -36,7 +36,7 @@ def connections(transport: Transport) -> list[Connection]:
 
 def assert_at_rest(transport: Transport) -> None:
     """No slot is taken, nobody is parked, nobody reads."""
-    patience = soon(5)
+    patience = soon()
     for connection in connections(transport):
         while connection.active and _sio.clock() < patience:  # answers to the PINGs of cancelled streams
             with connection.lock:

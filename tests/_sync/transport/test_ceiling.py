@@ -83,7 +83,7 @@ def test_whoever_finds_all_in_use_waits_and_is_told_so(codec: str, server: Http2
 
 def until_waiting(transport: Transport, count: int) -> None:
     """Until so many wait for a slot."""
-    patience = soon(5)
+    patience = soon()
     while transport.counters.waiting != count and _sio.clock() < patience:
         _sio.sleep(0.001)
     assert transport.counters.waiting == count

@@ -104,7 +104,7 @@ def test_a_parked_seeker_takes_the_baton_when_the_last_reader_leaves(codec: str)
             with _sio.open_nursery() as nursery:
                 for _ in range(2):
                     nursery.start_soon(hurried)
-                while transport.counters.streams_open < 2:
+                while transport.counters.streams_opened < 3:
                     _sio.sleep(0.001)
                 for _ in range(3):
                     nursery.start_soon(answer, transport, get(origin))
@@ -203,7 +203,7 @@ def test_many_requests_at_once_open_one_connection(codec: str) -> None:
 
 def test_whoever_waits_takes_over_when_the_one_who_connects_gives_up(codec: str) -> None:
     failures: list[TransportError] = []
-    with Http2Server(settings_after=0.3) as server:
+    with Http2Server(settings_after=0.6) as server:
         origin = Origin("http", "127.0.0.1", server.port)
 
         with Transport(TransportOptions(codec=codec)) as transport:

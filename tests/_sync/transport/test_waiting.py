@@ -6,7 +6,7 @@ from __future__ import annotations
 from grotte._proto.transport_errors import ConnectFailed, DeadlineExceeded
 from grotte._sync import _sio
 from grotte._sync.transport import Origin, Transport, TransportOptions
-from tests._sync.transport.support import PATIENCE, answer, assert_at_rest, get, soon
+from tests._sync.transport.support import answer, assert_at_rest, get, soon
 from tests.servers.certificates import Certificate
 from tests.servers.http2_server import Http2Server
 
@@ -47,10 +47,10 @@ def test_a_deadline_is_kept_while_somebody_else_reads(codec: str) -> None:
         with Transport(TransportOptions(codec=codec)) as transport:
             answer(transport, get(origin))
             with _sio.open_nursery() as nursery:
-                nursery.start_soon(hold, transport, origin, "reads", 1.0)
+                nursery.start_soon(hold, transport, origin, "reads", 1.6)
                 _sio.sleep(0.05)
-                nursery.start_soon(hold, transport, origin, "parked for long", PATIENCE / 20 + 0.5)
-                nursery.start_soon(hold, transport, origin, "parked", 0.3)
-                nursery.start_soon(hold, transport, origin, "parked, and soon over", 0.1)
+                nursery.start_soon(hold, transport, origin, "parked for long", 2.4)
+                nursery.start_soon(hold, transport, origin, "parked", 0.8)
+                nursery.start_soon(hold, transport, origin, "parked, and soon over", 0.2)
             assert_at_rest(transport)
     assert over == ["parked, and soon over", "parked", "reads", "parked for long"]
