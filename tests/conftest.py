@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.engine import Engine, running_engine
 from tests.support.images import (
@@ -22,6 +23,10 @@ from tests.support.images import (
 from tests.support.limits import pytest_pyfunc_call
 
 __all__ = ["pytest_pyfunc_call"]
+
+# How long examples take, and how long they take to be thought up, says more about the machine than about the code.
+settings.register_profile("grotte", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("grotte")
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def test_example(source: str, engine: Engine) -> None:
         env=variables,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -297,7 +297,8 @@ with Fleet(size=2, progress=True, **json.loads(sys.argv[1])) as fleet:
 
 def run_program(engine: Engine, stderr: int) -> None:
     command = [sys.executable, "-c", PROGRAM, json.dumps(engine.options)]
-    subprocess.run(command, env=environment(), stderr=stderr, timeout=60, check=True)
+    variables = environment() | {"COLUMNS": "120"}
+    subprocess.run(command, env=variables, stderr=stderr, timeout=60, check=True)
 
 
 def test_progress_on_a_terminal_is_one_line(engine: Engine) -> None:

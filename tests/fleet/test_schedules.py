@@ -227,7 +227,7 @@ def in_virtual_time(function: Callable[..., Awaitable[None]], *args: object) -> 
     trio.run(function, *args, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plans())
 def test_limits_hold_nobody_starves_and_nothing_leaks(plan: Plan) -> None:
     world = World(plan.limits, random.Random(plan.seed), plan.trouble)

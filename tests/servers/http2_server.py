@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal
 
 import h2.config
 import h2.connection
@@ -20,6 +20,8 @@ import h2.exceptions
 import h2.settings
 from h2.frame_buffer import FrameBuffer
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
+
+from tests.servers.threaded import ThreadedServer
 
 HEADERS = [(":status", "200"), ("content-type", "text/plain")]
 
@@ -39,7 +41,7 @@ class Seen:
     complete: bool = False
 
 
-class Http2Server:
+class Http2Server(ThreadedServer):
     """Serves until the block around it ends.
 
     Attributes:
@@ -62,6 +64,7 @@ class Http2Server:
         path: str | None = None,
         taps: bool = False,
     ) -> None:
+        super().__init__(path)
         self.cap = cap
         self.window = window
         self.tls = tls
@@ -77,32 +80,15 @@ class Http2Server:
         self.violations: list[str] = []
         self.connections: list[Connection] = []
         self.refused: set[str] = set()
-        if path is None:
-            self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        else:
-            self._listener = socket.socket(socket.AF_UNIX)
-            self._listener.bind(path)
-            self._listener.listen(512)
-        self.port: int = self._listener.getsockname()[1] if path is None else 0
-        self._threads: list[threading.Thread] = []
-        self._stopping = False
         self.stopped = threading.Event()
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
     def __exit__(self, *exception: object) -> None:
-        self._stopping = True
         self.stopped.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self.connections:
+        super().__exit__(*exception)
+
+    def _hang_up(self) -> None:
+        for connection in self.connections:  # whose TLS has taken over the socket that was accepted
             connection.close()
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
 
     @property
     def open_connections(self) -> int:
@@ -113,24 +99,13 @@ class Http2Server:
         taps = [connection.heard if direction == "heard" else connection.said for connection in self.connections]
         return sum(tap.frames for tap in taps if tap), sum(tap.bytes for tap in taps if tap)
 
-    def _start(self, function: object, *args: object) -> None:
-        assert callable(function)
-        thread = threading.Thread(target=function, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self._stopping:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            sock.settimeout(30)
-            if sock.family == socket.AF_INET:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(self, len(self.connections), sock)
-            self.connections.append(connection)
-            self._start(connection.run)
+    def _welcome(self, sock: socket.socket) -> None:
+        sock.settimeout(30)
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self, len(self.connections), sock)
+        self.connections.append(connection)
+        self._start(connection.run)
 
 
 class Tap:
@@ -177,7 +152,7 @@ class Connection:
         except (OSError, ssl.SSLError):
             pass
         except h2.exceptions.ProtocolError as error:
-            if not self.server._stopping and self.last_stream is None:
+            if not self.server.stopped.is_set() and self.last_stream is None:
                 self.server.violations.append(f"{type(error).__name__}: {error}")
             with contextlib.suppress(OSError):
                 self._flush()

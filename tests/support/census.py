@@ -13,7 +13,7 @@ from pathlib import Path
 
 from grotte.engine.host.standalone.namespaces import mark_of
 
-SETTLE = 15.0
+SETTLE = 60.0
 #: What runs in the sandboxes of an ordinary user, whose mounts that user may not see.
 OF_SANDBOXES = frozenset({"bwrap", "loader"})
 
@@ -78,6 +78,11 @@ def cgroups(data_dir: Path) -> set[str]:
     record = data_dir / "host" / "cgroups"
     homes = record.read_text().splitlines() if record.exists() else []
     return {folder for home in homes if home for folder, _, _ in os.walk(home)}
+
+
+def groups_of(sandbox_id: str) -> list[Path]:
+    """The cgroups of a sandbox; others may go while they are looked for, which `Path.glob` does not forgive."""
+    return [Path(folder, sandbox_id) for folder, names, _ in os.walk("/sys/fs/cgroup") if sandbox_id in names]
 
 
 def network_namespace(pid: int) -> str | None:

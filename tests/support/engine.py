@@ -16,7 +16,7 @@ from grotte import ApiParams
 from tests.support.programs import killed_after
 
 START_TIMEOUT = 60
-STOP_TIMEOUT = 30
+STOP_TIMEOUT = 60
 EXPORT = re.compile(r"^export (\w+)=(\S+)$")
 
 

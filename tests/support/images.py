@@ -27,7 +27,7 @@ CONTROL = (
     "Package: tiny\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: says so\n"
 )
 PROGRAMS = ("skopeo", "docker-registry", "musl-gcc", "busybox", "zstd")
-PATIENCE = 20.0
+PATIENCE = 60.0
 DEBIAN_PATIENCE = 300.0
 SECRET = "do-not-log-me"
 #: The line of a registry's password file for it.

@@ -1,4 +1,4 @@
-"""A limit for async tests, inside their own event loop: whoever hangs is cancelled, and says where it waited.
+"""A limit for async tests, inside the event loop they ask for: whoever hangs is cancelled, and says where it waited.
 
 pytest-timeout alone would end such a test by an exception out of a signal handler, in the middle of an event loop that
 other tests go on to use. It stays behind this limit, for what cannot be cancelled, for fixtures and for sync tests.
@@ -6,6 +6,7 @@ other tests go on to use. It stays behind this limit, for what cannot be cancell
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import traceback
@@ -21,9 +22,10 @@ SHARE = 0.8
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Bound an async test, before the plugin that runs it sees it."""
-    seconds = limit_of(pyfuncitem)
-    if seconds and inspect.iscoroutinefunction(pyfuncitem.obj):
-        pyfuncitem.obj = bounded(pyfuncitem.obj, SHARE * seconds)
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = at_home(pyfuncitem.obj, str(pyfuncitem.funcargs["anyio_backend"]))
+        if seconds := limit_of(pyfuncitem):
+            pyfuncitem.obj = bounded(pyfuncitem.obj, SHARE * seconds)
     return (yield)
 
 
@@ -34,6 +36,29 @@ def limit_of(item: pytest.Function) -> float:
         return float(marker.args[0])
     option = item.config.getoption("timeout")
     return float(item.config.getini("timeout") or 0) if option is None else float(option)
+
+
+def at_home(test: Callable[..., Awaitable[None]], backend: str) -> Callable[..., Awaitable[None]]:
+    """The same test, failing on another event loop than its own.
+
+    anyio's plugin has one at a time: an async fixture of wide scope keeps it, and whoever comes next gets that one.
+    """
+
+    @functools.wraps(test)
+    async def run(**arguments: object) -> None:
+        assert current_backend() == backend, f"an async fixture of wide scope keeps {current_backend()} running"
+        await test(**arguments)
+
+    return run
+
+
+def current_backend() -> str:
+    """What runs this coroutine."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return "trio"
+    return "asyncio"
 
 
 def bounded(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
