@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import sys
 import threading
 from collections import deque
 
@@ -12,6 +13,9 @@ from grotte._proto.messages import EndEvent, ProcessEvent
 OutputPiece = tuple[str | None, str | None, bytes | None]
 #: The whole text grows by at least this share of itself at a time: copied at each growth it would still be linear.
 GROWTH = 1 / 16
+#: Characters by which it grows at most at a time. Linux moves large texts instead of copying them; short steps, all of
+#: one size, then use the same memory again and again.
+STEP = 1 << 18 if "linux" in sys.platform else sys.maxsize
 
 
 class TextOutput:
@@ -44,7 +48,7 @@ class TextOutput:
             self._size += len(text)
             if self._limit is not None:
                 self._drop(self._limit)
-            elif self._size >= GROWTH * len(self._whole):
+            elif self._size >= min(GROWTH * len(self._whole), STEP):
                 self._grow()
         return text
 

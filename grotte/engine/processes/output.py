@@ -11,7 +11,7 @@ from contextlib import suppress
 #: The largest piece of output in one event.
 CHUNK = 32 * 1024
 #: How much is read at a time, and what a pipe holds: every read costs a turn of the loop, and wakes the writer.
-READ = 128 * 1024
+READ = 256 * 1024
 #: What a pipe holds when it is made, and how much a read brings from one that was full.
 SMALL = 64 * 1024
 #: The same of a terminal.
