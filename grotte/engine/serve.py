@@ -39,6 +39,7 @@ from grotte.engine.lifecycle.keys import Keyring, new_api_key
 from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.store import Store
 from grotte.engine.listener import Listener, bind
+from grotte.engine.memory import give_back
 from grotte.engine.ondemand import wait_until_unneeded
 from grotte.engine.options import ServeOptions
 from grotte.engine.telemetry import Telemetry
@@ -110,7 +111,7 @@ async def run_engine(options: ServeOptions) -> int:
         app = _assemble(options, registry, store, building, limits)
         listener = Listener(app, sock)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve)
+            tasks.start_soon(_listen, listener)
             _collect_less()
             _announce(options, address)
             await _wait_for_end(options, lambda: registry.busy or building.builds.busy, stop)
@@ -123,6 +124,13 @@ async def run_engine(options: ServeOptions) -> int:
     _withdraw(address)
     log.info("event=stopped")
     return 0
+
+
+async def _listen(listener: Listener) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(give_back)
+        await listener.serve()
+        tasks.cancel_scope.cancel()
 
 
 def _collect_less() -> None:
