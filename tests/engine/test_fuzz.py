@@ -25,13 +25,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from grotte._proto.connect import EnvelopeError, EnvelopeReader
-from grotte._proto.messages import StartRequest
+from grotte._proto.messages import StartRequest, StreamInputRequest
 from grotte.engine.control.creation import read_json
 from grotte.engine.control.listing import read_listing, read_metadata
+from grotte.engine.data.encodings import BINARY, JSON
 from grotte.engine.data.multipart import read_parts
 from grotte.engine.data.offsets import parse_offsets
 from grotte.engine.data.routing import address_in_headers, address_in_host
-from grotte.engine.data.rpc import parse
 from grotte.engine.faults import Fault, RpcFault
 from grotte.engine.host.frames import FrameDecoder, FrameError, close_all
 from grotte.engine.http import Request
@@ -42,7 +42,7 @@ from tests.support.engine import Engine, running_engine
 from tests.support.mutation import mutate, pieces
 
 #: Of each offline target, and of the engine over sockets; together a minute.
-SECONDS = 6.0
+SECONDS = 5.0
 SECONDS_OF_SOCKETS = 30.0
 #: How long an answer to a broken request is waited for, in seconds, and how many do so at once.
 PATIENCE, ASKERS = 0.5, 8
@@ -50,6 +50,12 @@ PATIENCE, ASKERS = 0.5, 8
 MOST_KEPT = 1_000_000
 
 START = json.dumps({"process": {"cmd": "/bin/sh", "args": ["-c", "true"], "envs": {"A": "b"}}, "stdin": True}).encode()
+#: The same in protobuf, and input: a tag in a selector, bytes in data.
+BINARY_START = (
+    b"\x0a\x21\x0a\x07/bin/sh\x12\x02-c\x12\x04true\x1a\x06\x0a\x01A\x12\x01b\x22\x04/tmp"
+    b"\x12\x06\x0a\x04\x08\x50\x10\x18\x20\x01"
+)
+BINARY_INPUT = b"\x0a\x05\x0a\x03\x12\x01t\x12\x06\x12\x04\x0a\x02hi"
 MULTIPART = (
     b'--xx\r\nContent-Disposition: form-data; name="file"; filename="a/b \xc3\xa4.txt"\r\n'
     b"Content-Type: text/plain\r\n\r\nhello\r\n"
@@ -92,8 +98,13 @@ def envelopes(rng: random.Random) -> None:
     with suppress(EnvelopeError, RpcFault):
         for piece in pieces(rng, mutate(rng, [pack(START), pack(START) + pack(b"{}", 2), pack(b"")])):
             for envelope in reader.feed(piece):
-                parse(StartRequest, envelope.payload)
+                JSON.parse(StartRequest, envelope.payload)
         reader.finish()
+
+
+def binary(rng: random.Random) -> None:
+    refused_or_read(partial(BINARY.parse, StartRequest, mutate(rng, [BINARY_START, BINARY_START * 2])))
+    refused_or_read(partial(BINARY.parse, StreamInputRequest, mutate(rng, [BINARY_INPUT])))
 
 
 def multipart(rng: random.Random) -> None:
@@ -159,7 +170,7 @@ def orders(rng: random.Random) -> None:
     refused_or_read(lambda: read_json(body))
 
 
-@pytest.mark.parametrize("target", [envelopes, multipart, requests, guest_link, orders])
+@pytest.mark.parametrize("target", [envelopes, binary, multipart, requests, guest_link, orders])
 def test_a_parser_refuses_or_reads_and_keeps_nothing(
     target: Callable[[random.Random], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +217,9 @@ def raw_requests(box: Box, host: str) -> list[bytes]:
         request("POST /files", to_box, MULTIPART, "multipart/form-data; boundary=xx"),
         request("POST /process.Process/Start", to_box, pack(START), "application/connect+json"),
         request("POST /process.Process/StreamInput", to_box, pack(START) * 2, "application/connect+json"),
+        request("POST /process.Process/Start", to_box, pack(BINARY_START), "application/connect+proto"),
+        request("POST /process.Process/StreamInput", to_box, pack(BINARY_INPUT), "application/grpc-web+proto"),
+        request("POST /filesystem.Filesystem/Stat", to_box, b"\x0a\x05/home", "application/proto"),
         request("POST /filesystem.Filesystem/ListDir", to_box, path),
         request("POST /filesystem.Filesystem/Stat", to_box, path),
         request("GET /ws", to_box.replace("49983", "8000") + upgrade),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import time
@@ -12,7 +13,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived
 
-from tests.engine.wire import JSON, STREAM, Box, Result, Wire, check_error, check_rpc_error, pack, unpack
+from tests.engine.wire import JSON, STREAM, Box, Result, Wire, check_error, check_rpc_error, first_message, pack, unpack
 
 START = "/process.Process/Start"
 STAT = "/filesystem.Filesystem/Stat"
@@ -33,10 +34,8 @@ def test_only_post(box: Box, method: str) -> None:
 
 
 @pytest.mark.parametrize("path", [START, STAT])
-@pytest.mark.parametrize(
-    "kind", ["application/proto", "application/connect+proto", "application/grpc", "text/plain", ""]
-)
-def test_only_json(box: Box, path: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["application/xml", "application/grpc", "application/grpc-web-text", "text/plain", ""])
+def test_other_content_types(box: Box, path: str, kind: str) -> None:
     check_error(box.wire.post(path, content=b"{}", headers=box.headers | {"content-type": kind}), 415)
 
 
@@ -106,6 +105,33 @@ def test_malformed_messages(box: Box, body: bytes) -> None:
     assert stream_error(box, pack(body.replace(b"path", b"process"))) == "invalid_argument"
 
 
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("process.Process/Update", {"process": {"pid": -1}}),
+        ("process.Process/Update", {"process": {"pid": 2**32}}),
+        ("process.Process/Update", {"process": {"pid": 1.5}}),
+        ("process.Process/Update", {"process": {"pid": True}}),
+        ("process.Process/Update", {"process": {"pid": 1, "tag": "x"}}),
+        ("process.Process/Update", {"process": {"pid": 1}, "pty": {"size": {"cols": 2**32}}}),
+        ("process.Process/SendInput", {"process": {"pid": 1}, "input": {"stdin": "eA==", "pty": "eA=="}}),
+        ("filesystem.Filesystem/ListDir", {"path": "/", "depth": 2**32}),
+        ("filesystem.Filesystem/ListDir", {"path": "/", "depth": "one"}),
+        ("filesystem.Filesystem/CreateWatcher", {"path": "/", "recursive": "true"}),
+        ("filesystem.Filesystem/CreateWatcher", {"path": "/", "include_entry": 1}),
+        ("filesystem.Filesystem/GetWatcherEvents", {"watcherId": 5}),
+    ],
+)
+def test_values_of_the_wrong_kind(box: Box, method: str, message: dict[str, object]) -> None:
+    check_rpc_error(box.rpc(method, message), 400, "invalid_argument")
+
+
+@pytest.mark.parametrize("message", [{"stdin": "true"}, {"stdin": 1}, {"tag": 1}, {"pty": True}, {"process": []}])
+def test_values_of_the_wrong_kind_in_a_stream(box: Box, message: dict[str, object]) -> None:
+    content = json.dumps({"process": {"cmd": "/bin/true"}} | message).encode()
+    assert stream_error(box, pack(content)) == "invalid_argument"
+
+
 def test_garbage_envelopes(box: Box) -> None:
     good = b'{"process":{"cmd":"/bin/true"}}'
     assert stream_error(box, b"") == "unimplemented"
@@ -117,12 +143,48 @@ def test_garbage_envelopes(box: Box) -> None:
     assert stream_error(box, pack(b"{}", flags=2)) == "unimplemented"
 
 
-def test_compression_is_refused(box: Box) -> None:
-    answer = box.rpc("process.Process/List", content_encoding="gzip")
-    check_rpc_error(answer, 501, "unimplemented")
-    (end,) = box.events("Start", {"process": {"cmd": "/bin/true"}}, connect_content_encoding="gzip")
+def test_other_compression_than_gzip_is_refused(box: Box) -> None:
+    answer = box.rpc("process.Process/List", content_encoding="br")
+    assert "gzip" in check_rpc_error(answer, 501, "unimplemented")
+    (end,) = box.events("Start", {"process": {"cmd": "/bin/true"}}, connect_content_encoding="zstd")
     assert end["error"]["code"] == "unimplemented"
     assert box.events("Start", {"process": {"cmd": "/bin/true"}}, connect_content_encoding="identity")[-1] == {}
+
+
+GZIP = {"content-encoding": "gzip", "connect-content-encoding": "gzip"}
+
+
+def test_messages_may_be_compressed(box: Box) -> None:
+    headers = box.headers | JSON | GZIP
+    for body in (gzip.compress(b'{"path":"/"}'), b""):
+        answer = box.wire.post(STAT, content=body, headers=headers)
+        assert (answer.status_code, "content-encoding" in answer.headers) == (200, False)
+    command = pack(gzip.compress(b'{"process":{"cmd":"/bin/cat"},"stdin":true,"tag":"zip"}'), flags=1)
+    with box.wire.stream("POST", START, content=command, headers=box.headers | STREAM | GZIP) as answer:
+        message, _ = first_message(answer)
+        assert message["event"]["start"]["pid"] > 1
+        pieces = [b'{"start":{"process":{"tag":"zip"}}}', b'{"data":{"input":{"stdin":"eA=="}}}']
+        body = pack(pieces[0]) + pack(gzip.compress(pieces[1]), flags=1)  # each as the client likes
+        answer = box.wire.post("/process.Process/StreamInput", content=body, headers=box.headers | STREAM | GZIP)
+        assert list(unpack(answer.content)) == [{}, {}]
+        box.rpc("process.Process/CloseStdin", {"process": {"tag": "zip"}})
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"nonsense", "invalid_argument"),
+        (gzip.compress(b'{"path":"/"}')[:-3], "invalid_argument"),
+        (gzip.compress(b"\xff"), "invalid_argument"),
+        (gzip.compress(bytes(65 << 20)), "resource_exhausted"),
+    ],
+)
+def test_compressed_noise(box: Box, body: bytes, code: str) -> None:
+    status = 400 if code == "invalid_argument" else 429
+    check_rpc_error(box.wire.post(STAT, content=body, headers=box.headers | JSON | GZIP), status, code)
+    answer = box.wire.post(START, content=pack(body, flags=1), headers=box.headers | STREAM | GZIP)
+    (end,) = unpack(answer.content)
+    assert end["error"]["code"] == code
 
 
 def test_answers_are_never_compressed(box: Box) -> None:
@@ -209,6 +271,33 @@ def test_a_refusal_does_not_wait_for_a_body_that_never_comes(wire: Wire) -> None
     with socket.create_connection((url.host, url.port)) as sock:
         sock.settimeout(10)
         sock.sendall(b"POST /v2/sandboxes HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def told(wire: Wire, request: bytes) -> bytes:
+    """What the engine says on a connection that goes silent after a request."""
+    with socket.create_connection((wire.base_url.host, wire.base_url.port)) as sock:
+        sock.settimeout(10)
+        sock.sendall(request)
+        sock.shutdown(socket.SHUT_WR)
+        with sock.makefile("rb") as answer:
+            return answer.read()
+
+
+@pytest.mark.parametrize("rest", [b"transfer-encoding: chunked\r\n\r\nzz\r\n", b"content-length: 9\r\n\r\n{}"])
+def test_requests_that_break_off_are_refused(wire: Wire, rest: bytes) -> None:
+    key = f"x-api-key: {wire.headers['x-api-key']}\r\n".encode()
+    head = b"POST /v2/sandboxes HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    answer = told(wire, head + key + rest)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'{"code":400,' in answer
+
+
+def test_nothing_is_asked_for_that_will_be_refused(wire: Wire) -> None:
+    url = wire.base_url
+    with socket.create_connection((url.host, url.port)) as sock:
+        sock.settimeout(10)
+        sock.sendall(b"POST /v2/sandboxes HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1000\r\n\r\n")
         assert sock.recv(100).startswith(b"HTTP/1.1 401")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from functools import partial
 
 from msgspec import Struct
 
-from grotte._proto.connect import pack
 from grotte._proto.messages import (
     SIGNALS,
     CloseStdinRequest,
@@ -17,6 +17,7 @@ from grotte._proto.messages import (
     InvalidMessage,
     ListResponse,
     ProcessEvent,
+    ProcessEventResponse,
     ProcessInfo,
     ProcessInput,
     Pty,
@@ -28,17 +29,18 @@ from grotte._proto.messages import (
     StreamInputRequest,
     UpdateRequest,
     decode_base64,
-    encode,
 )
 from grotte._proto.resume import RAW_HEADER
 from grotte.engine.data import offsets
 from grotte.engine.data.rpc import Call, Stream, Streaming, Unary, keepalive_interval, until_disconnected
 from grotte.engine.faults import SANDBOX_NOT_FOUND, RpcFault
 from grotte.engine.host import TerminalSize
-from grotte.engine.processes.process import Process, pack_event, pack_output, pack_raw
+from grotte.engine.processes.process import Process, pack_output, pack_raw
 from grotte.engine.processes.spool import Piece, Reader
 
-KEEPALIVE = pack_event(ProcessEvent(keepalive=Empty()))
+KEEPALIVE = ProcessEventResponse(event=ProcessEvent(keepalive=Empty()))
+#: Most commands end so soon that their client need not be watched: they go on without it anyway. In seconds.
+HASTE = 0.05
 #: What the kernel's 16 bits hold.
 MAX_SIDE = 65535
 
@@ -49,8 +51,8 @@ async def start(call: Call, stream: Stream) -> None:
     _check(request)
     wanted = _wanted(call)
     envs = call.sandbox.global_envs() | request.process.envs
-    request.process.cwd = request.process.cwd or call.sandbox.template.setup.workdir or None
-    process, reader = await call.sandbox.processes.start(request, envs, call.user, call.deadline, terminal)
+    cwd = request.process.cwd or call.sandbox.template.setup.workdir or None
+    process, reader = await call.sandbox.processes.start(request, envs, call.user, call.deadline, terminal, cwd)
     await _tell(call, stream, process, reader, resumes=wanted is not None)
 
 
@@ -70,18 +72,25 @@ async def _tell(call: Call, stream: Stream, process: Process, reader: Reader, *,
     """Send a process's events until it ends; when the client leaves, the process stays."""
     if resumes:
         call.headers.append((offsets.HEADER, offsets.format_offsets(reader.begins)))
-    packed = pack_output
-    if call.request.headers.get(RAW_HEADER.lower()) == "1":
-        call.headers.append((RAW_HEADER.lower(), "1"))
-        packed = pack_raw
+    packed = _packer(call, stream)
     try:
-        await stream.send(pack_event(ProcessEvent(start=StartEvent(pid=process.pid))))
-        await until_disconnected(call.request, partial(_relay, call, stream, reader, packed))
+        await stream.send(stream.pack(ProcessEventResponse(event=ProcessEvent(start=StartEvent(pid=process.pid)))))
+        await until_disconnected(call.request, partial(_relay, call, stream, reader, packed), after=HASTE)
     finally:
         reader.close()
     if process.end is None:
         raise RpcFault("unavailable", SANDBOX_NOT_FOUND)
-    await stream.end(pack_event(ProcessEvent(end=process.end)))
+    await stream.end(stream.pack(ProcessEventResponse(event=ProcessEvent(end=process.end))))
+
+
+def _packer(call: Call, stream: Stream) -> Callable[[list[Piece]], bytes]:
+    """What makes envelopes of output: protobuf has no need of the raw ones, for it carries bytes as they are."""
+    if stream.binary:
+        return partial(pack_output, packed=stream.pack)
+    if call.request.headers.get(RAW_HEADER.lower()) != "1":
+        return pack_output
+    call.headers.append((RAW_HEADER.lower(), "1"))
+    return pack_raw
 
 
 async def _relay(call: Call, stream: Stream, reader: Reader, packed: Callable[[list[Piece]], bytes]) -> None:
@@ -99,7 +108,7 @@ async def _relay(call: Call, stream: Stream, reader: Reader, packed: Callable[[l
             finally:
                 alarm.cancel()
             if reader.idle:  # it was the alarm
-                await stream.send(KEEPALIVE)
+                await stream.send(stream.pack(KEEPALIVE))
 
 
 def _check(request: StartRequest) -> None:
@@ -151,7 +160,7 @@ async def stream_input(call: Call, stream: Stream) -> None:
             await _write(process, message.data.input)
         elif message.keepalive is None:
             raise RpcFault("unimplemented", "a message holds neither start, data nor keepalive")
-    await stream.end(pack(encode(Empty())))
+    await stream.end(stream.pack(Empty()))
 
 
 async def _write(process: Process, given: ProcessInput) -> None:
@@ -173,7 +182,7 @@ def _input_bytes(text: str, name: str) -> bytes:
 async def send_signal(call: Call, request: SendSignalRequest) -> Struct:
     process = call.sandbox.processes.find(request.process)
     number = SIGNALS.get(str(request.signal), request.signal)
-    if isinstance(number, str) and number.isdecimal():
+    if isinstance(number, str) and re.fullmatch("[0-9]{1,10}", number):
         number = int(number)
     if number not in (SIGNALS["SIGNAL_SIGKILL"], SIGNALS["SIGNAL_SIGTERM"]):
         raise RpcFault("unimplemented", "only SIGNAL_SIGKILL and SIGNAL_SIGTERM can be sent")

@@ -1,4 +1,4 @@
-"""Connect RPC over HTTP: unary calls and streams, JSON only, with the protocol's ways to fail."""
+"""Connect RPC over HTTP: unary calls and streams, with the protocol's ways to fail."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import anyio
-import msgspec
 from msgspec import Struct
 
 from grotte._proto.connect import (
@@ -17,26 +17,28 @@ from grotte._proto.connect import (
     FLAG_END_STREAM,
     HTTP_STATUS,
     MAX_MESSAGE,
-    STREAM_CONTENT_TYPE,
-    UNARY_CONTENT_TYPE,
-    EndOfStream,
+    Envelope,
     EnvelopeError,
     EnvelopeReader,
     ErrorBody,
     pack,
 )
-from grotte._proto.messages import InvalidMessage, decode, encode
+from grotte._proto.messages import encode
+from grotte.engine.data.dialects import CALLS, FLAG_TRAILERS, STREAMS, Dialect
+from grotte.engine.data.encodings import JSON, unzip
 from grotte.engine.faults import SANDBOX_NOT_FOUND, ClientGone, Fault, Headers, RpcFault, sandbox_gone
 from grotte.engine.host import GuestError
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.sandbox import Sandbox
+from grotte.engine.turns import Turns
 
 M = TypeVar("M", bound=Struct)
 T = TypeVar("T")
 R = TypeVar("R")
 
 DEFAULT_KEEPALIVE = 90
-END_OF_STREAM = pack(encode(EndOfStream()), FLAG_END_STREAM)
+#: What marks the end of a client's messages, in either protocol.
+LAST = FLAG_END_STREAM | FLAG_TRAILERS
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Call:
         user: Whom it acts as.
         deadline: On the event loop's clock: a little before the client gives up; None for never.
         headers: What every answer carries.
+        gzip: The client compresses messages.
     """
 
     request: Request
@@ -54,6 +57,7 @@ class Call:
     headers: Headers
     user: str
     deadline: float | None = None
+    gzip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,22 @@ class Streaming:
 
 
 class Stream:
-    """A streaming call: messages come in, envelopes go out, each at once."""
+    """A call in envelopes: messages come in, envelopes go out, each at once."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, dialect: Dialect) -> None:
         self._call = call
+        self._dialect = dialect
         self._reader = EnvelopeReader(MAX_MESSAGE)
         self._request = call.request
+
+    @property
+    def binary(self) -> bool:
+        """Whether messages are protobuf's and not JSON."""
+        return self._dialect.encoding is not JSON
+
+    def pack(self, message: Struct) -> bytes:
+        """A message of the answer as an envelope."""
+        return pack(self._dialect.encoding.encode(message))
 
     async def first(self, kind: type[M]) -> M:
         """The one message of a server stream.
@@ -94,19 +108,25 @@ class Stream:
         """The client's messages as they arrive.
 
         Raises:
-            RpcFault: one is malformed, compressed, or cut off.
+            RpcFault: one is malformed or cut off.
         """
+        turns = Turns()
         try:
             async for chunk in self._request.chunks():
                 for envelope in self._reader.feed(chunk):
-                    if envelope.flags & FLAG_END_STREAM:
+                    if envelope.flags & LAST:
                         return
-                    if envelope.flags & FLAG_COMPRESSED:
-                        raise RpcFault("internal", "compressed message without an agreed compression")
-                    yield parse(kind, envelope.payload)
+                    payload = self._plain(envelope) if envelope.flags & FLAG_COMPRESSED else envelope.payload
+                    await turns.step(len(payload))
+                    yield self._dialect.encoding.parse(kind, payload)
             self._reader.finish()
         except EnvelopeError as error:
             raise RpcFault("invalid_argument", f"protocol error: {error}") from None
+
+    def _plain(self, envelope: Envelope) -> bytes:
+        if not self._call.gzip:
+            raise RpcFault("internal", "compressed message without an agreed compression")
+        return unzip(envelope.payload)
 
     async def send(self, envelopes: bytes) -> None:
         """Send whole envelopes, headers first if they have not gone out yet."""
@@ -116,40 +136,16 @@ class Stream:
     async def end(self, last: bytes = b"") -> None:
         """End the stream in good order, after `last` envelopes."""
         await self._start()
-        await self._request.finish(last + END_OF_STREAM)
+        await self._request.finish(last + self._dialect.ending())
 
     async def fail(self, fault: RpcFault) -> None:
         """End the stream with an error: over HTTP it is a success all the same."""
         await self._start()
-        error = ErrorBody(code=fault.code, message=fault.message)
-        await self._request.finish(pack(encode(EndOfStream(error=error)), FLAG_END_STREAM))
+        await self._request.finish(self._dialect.ending(fault))
 
     async def _start(self) -> None:
         if not self._request.answered:
-            await self._request.start(200, [("content-type", STREAM_CONTENT_TYPE), *self._call.headers])
-
-
-def parse(kind: type[M], payload: bytes | memoryview) -> M:
-    """One message.
-
-    Raises:
-        RpcFault: invalid_argument, it is malformed.
-    """
-    try:
-        return decode(kind, payload)
-    except InvalidMessage as error:
-        try:
-            # proto3 JSON lets null stand for an absent field at any depth; real clients hardly write it
-            plain = _without_nulls(msgspec.json.decode(payload))
-            return decode(kind, msgspec.json.encode(plain))
-        except (InvalidMessage, msgspec.MsgspecError, UnicodeError, RecursionError):
-            raise RpcFault("invalid_argument", f"unmarshal message: {error}") from None
-
-
-def _without_nulls(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+            await self._request.start(200, [("content-type", self._dialect.content_type), *self._call.headers])
 
 
 async def serve_rpc(method: Unary | Streaming, call: Call, basic_user: str | None) -> None:
@@ -159,62 +155,67 @@ async def serve_rpc(method: Unary | Streaming, call: Call, basic_user: str | Non
         Fault: before the protocol begins: 405, 415, or the sandbox is gone.
         ClientGone: the client left.
     """
-    streaming = isinstance(method, Streaming)
-    _check_http(call.request, STREAM_CONTENT_TYPE if streaming else UNARY_CONTENT_TYPE)
-    if isinstance(method, Unary):
-        try:
-            answer = await _unary(method, call, basic_user)
-        except RpcFault as fault:
-            body = encode(ErrorBody(code=fault.code, message=fault.message))
-            return await call.request.reply(HTTP_STATUS[fault.code], body, call.headers)
-        return await call.request.reply(200, answer, call.headers)
-    stream = Stream(call)
+    dialect = _dialect(call.request, STREAMS if isinstance(method, Streaming) else CALLS)
+    if isinstance(method, Unary) and not dialect.enveloped:
+        return await _serve_unary(method, call, dialect, basic_user)
+    handle = partial(_in_envelopes, method) if isinstance(method, Unary) else method.handle
+    stream = Stream(call, dialect)
     try:
         with _faults_of(call):
-            await _prepare(call, "connect-content-encoding", basic_user)
-            await _within_deadline(call, method.handle, stream)
+            await _prepare(call, dialect, basic_user)
+            await _within_deadline(call, handle, stream)
     except RpcFault as fault:
         await stream.fail(fault)
 
 
-async def _unary(method: Unary, call: Call, basic_user: str | None) -> bytes:
-    with _faults_of(call):
-        await _prepare(call, "content-encoding", basic_user)
-        message = parse(method.kind, await _unary_body(call.request))
-        return encode(await _within_deadline(call, method.handle, message))
-
-
-def _check_http(request: Request, content_type: str) -> None:
+def _dialect(request: Request, known: dict[str, Dialect]) -> Dialect:
     if request.method != "POST":
         raise Fault(405, "method not allowed", [("allow", "POST")])
-    if request.media_type != content_type:
-        raise Fault(415, f"unsupported media type: send {content_type}", [("accept-post", content_type)])
+    dialect = known.get(request.media_type)
+    if dialect is None:
+        accepted = ", ".join(known)
+        raise Fault(415, f"unsupported media type: send one of {accepted}", [("accept-post", accepted)])
+    return dialect
 
 
-async def _prepare(call: Call, encoding_header: str, basic_user: str | None) -> None:
+async def _serve_unary(method: Unary, call: Call, dialect: Dialect, basic_user: str | None) -> None:
+    try:
+        answer = await _unary(method, call, dialect, basic_user)
+    except RpcFault as fault:
+        body = encode(ErrorBody(code=fault.code, message=fault.message))
+        return await call.request.reply(HTTP_STATUS[fault.code], body, call.headers)
+    if not answer:  # that, too, has a type
+        call.headers += [("content-type", dialect.content_type), ("content-length", "0")]
+    return await call.request.reply(200, answer, call.headers, dialect.content_type)
+
+
+async def _unary(method: Unary, call: Call, dialect: Dialect, basic_user: str | None) -> bytes:
+    with _faults_of(call):
+        await _prepare(call, dialect, basic_user)
+        body = await _unary_body(call.request)
+        message = dialect.encoding.parse(method.kind, unzip(body) if call.gzip and body else body)
+        return dialect.encoding.encode(await _within_deadline(call, method.handle, message))
+
+
+async def _in_envelopes(method: Unary, call: Call, stream: Stream) -> None:
+    """A call with one question and one answer where both come in envelopes."""
+    answer = await method.handle(call, await stream.first(method.kind))
+    await stream.end(stream.pack(answer))
+
+
+async def _prepare(call: Call, dialect: Dialect, basic_user: str | None) -> None:
     """Read what the headers say of the call.
 
     Raises:
-        RpcFault: they are malformed, ask for a compression, or name an unknown user.
+        RpcFault: they are malformed, name an unknown compression, or an unknown user.
     """
-    headers = call.request.headers
-    if headers.get("connect-protocol-version", "1") != "1":
-        raise RpcFault("invalid_argument", 'connect-protocol-version must be "1"')
-    if headers.get(encoding_header, "identity") not in ("identity", ""):
-        raise RpcFault("unimplemented", "unknown compression: supported encodings are identity")
-    if (timeout := headers.get("connect-timeout-ms")) is not None:
-        call.deadline = anyio.current_time() + _seconds(timeout)
+    call.gzip = dialect.gzips(call.request.headers)
+    if (seconds := dialect.timeout(call.request.headers)) is not None:
+        # a little less than the client waits, so that it hears of the end
+        call.deadline = anyio.current_time() + seconds - min(0.15, seconds * 0.05)
     if basic_user is not None:
         # An unknown user is refused everywhere, also where nothing is done in the user's name.
         call.user = (await call.sandbox.guest.user(basic_user)).name
-
-
-def _seconds(timeout: str) -> float:
-    """How long to work for a client that waits so many milliseconds: a little less, so that it hears of the end."""
-    if not re.fullmatch(r"[0-9]{1,10}", timeout):
-        raise RpcFault("invalid_argument", "connect-timeout-ms must be a number of milliseconds of at most 10 digits")
-    seconds = int(timeout) / 1000
-    return seconds - min(0.15, seconds * 0.05)
 
 
 async def _unary_body(request: Request) -> bytes:
@@ -255,13 +256,18 @@ def keepalive_interval(call: Call) -> int:
     return int(text) if re.fullmatch(r"[0-9]{1,6}", text) and int(text) > 0 else DEFAULT_KEEPALIVE
 
 
-async def until_disconnected(request: Request, work: Callable[[], Awaitable[T]]) -> T:
+async def until_disconnected(request: Request, work: Callable[[], Awaitable[T]], after: float = 0.0) -> T:
     """Work for a client until it leaves.
+
+    Args:
+        request: The client's.
+        work: What to do for it.
+        after: How long it does not matter whether the client is there, in seconds.
 
     Raises:
         ClientGone: it left before the work was done.
     """
-    with anyio.CancelScope() as scope, request.watched(scope.cancel):
+    with anyio.CancelScope() as scope, request.watched(scope.cancel, after):
         done = await work()
         if not scope.cancel_called:
             return done

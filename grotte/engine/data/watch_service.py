@@ -9,7 +9,6 @@ from functools import partial
 import anyio
 from msgspec import Struct
 
-from grotte._proto.connect import pack
 from grotte._proto.messages import (
     CreateWatcherResponse,
     Empty,
@@ -18,15 +17,14 @@ from grotte._proto.messages import (
     WatcherEventsResponse,
     WatcherRequest,
     WatchRequest,
-    encode,
 )
-from grotte.engine.data.filesystem_service import check_path, entry_info
+from grotte.engine.data.filesystem_service import entry_info, place
 from grotte.engine.data.rpc import Call, Stream, Streaming, Unary, keepalive_interval, until_disconnected
 from grotte.engine.faults import RpcFault
 from grotte.engine.host import Watch, WatchEvent
 
-START = pack(encode(WatchDirResponse(start=Empty())))
-KEEPALIVE = pack(encode(WatchDirResponse(keepalive=Empty())))
+START = WatchDirResponse(start=Empty())
+KEEPALIVE = WatchDirResponse(keepalive=Empty())
 ID_LETTERS = string.ascii_lowercase + string.digits
 ID_LENGTH = 20
 
@@ -34,7 +32,7 @@ ID_LENGTH = 20
 async def watch_dir(call: Call, stream: Stream) -> None:
     watch = await _watch(call, await stream.first(WatchRequest))
     try:
-        await stream.send(START)
+        await stream.send(stream.pack(START))
         await until_disconnected(call.request, partial(_relay, call, stream, watch))
     finally:
         watch.close()
@@ -46,9 +44,9 @@ async def _relay(call: Call, stream: Stream, watch: Watch) -> None:
         with anyio.move_on_after(interval) as silence:
             await watch.wait()
         if silence.cancelled_caught:
-            await stream.send(KEEPALIVE)
+            await stream.send(stream.pack(KEEPALIVE))
         elif events := await watch.take():
-            await stream.send(b"".join(pack(encode(WatchDirResponse(filesystem=_public(e)))) for e in events))
+            await stream.send(b"".join(stream.pack(WatchDirResponse(filesystem=_public(e))) for e in events))
 
 
 async def create_watcher(call: Call, request: WatchRequest) -> Struct:
@@ -70,7 +68,7 @@ async def remove_watcher(call: Call, request: WatcherRequest) -> Struct:
 
 async def _watch(call: Call, request: WatchRequest) -> Watch:
     return await call.sandbox.guest.watch(
-        check_path(request.path),
+        place(call, request.path),
         call.user,
         recursive=request.recursive,
         entries=request.include_entry,
