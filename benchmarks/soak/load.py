@@ -87,6 +87,13 @@ async def work(until: float, done: Counter[str], seed: int) -> None:
             done[f"failed: {type(error).__name__}: {error}"[:200]] += 1
 
 
+async def use_once() -> None:
+    """One sandbox, in which everything is done once."""
+    async with await AsyncSandbox.create("base", timeout=TTL) as sandbox:
+        for job in dict.fromkeys(WORK):
+            await job(sandbox)
+
+
 async def run_load(seconds: float, workers: int) -> Counter[str]:
     """Let the workers work; return how often what was done."""
     done: Counter[str] = Counter()

@@ -48,6 +48,7 @@ class Request:
         status: That of the answer, once there is one.
         received: Bytes of its body so far.
         sent: Bytes of the answer's body so far.
+        always: What the answer's head says, whatever else it says.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,10 +66,13 @@ class Request:
         self.status = 0
         self.received = 0
         self.sent = 0
+        self.always: Headers = []
         self._receive = receive
         self._send = send
         self._body_ended = False
         self._gone = False
+        self._event: asyncio.Future[Event] | None = None
+        self._on_gone: Callable[[], None] | None = None
 
     @cached_property
     def query(self) -> dict[str, str]:
@@ -144,8 +148,8 @@ class Request:
 
     async def drain(self) -> None:
         """Read on to the body's end, within a bound: a client that is still writing may miss an early answer."""
-        if self._body_over:
-            return
+        if self._body_over or (self.received == 0 and "expect" in self.headers):
+            return  # who asks before sending need not be asked for it
         size = 0
         end = anyio.current_time() + DRAIN_SECONDS
         # Whoever was cancelled while reading left the server with nothing to read; it says that the client is gone.
@@ -163,43 +167,52 @@ class Request:
             self._gone = event["type"] == "http.disconnect"
 
     @contextmanager
-    def watched(self, gone: Callable[[], None]) -> Iterator[None]:
+    def watched(self, gone: Callable[[], None], after: float = 0.0) -> Iterator[None]:
         """Call back if the client leaves before the end of a block; what it still sends is dropped.
 
         Most requests are watched for as long as they are at work, so this takes no task: the server hands out futures.
+
+        Args:
+            gone: What to call.
+            after: When to begin, in seconds: work that is mostly over by then is not worth the watch.
         """
-        event: asyncio.Future[Event]
-
-        def look() -> None:
-            nonlocal event
-            event = asyncio.ensure_future(self._receive())
-            event.add_done_callback(seen)
-
-        def seen(event: asyncio.Future[Event]) -> None:
-            if event.cancelled():
-                return
-            self._gone = event.exception() is not None or event.result()["type"] == "http.disconnect"
-            if self._gone:
-                gone()
-            else:
-                look()
-
         if self._gone:
             gone()
             yield
             return
-        look()
+        self._on_gone = gone
+        beginning = asyncio.get_running_loop().call_later(after, self._look)
         try:
             yield
         finally:
-            event.remove_done_callback(seen)
+            beginning.cancel()
+            self._look_away()
+
+    def _look(self) -> None:
+        self._event = asyncio.ensure_future(self._receive())
+        self._event.add_done_callback(self._seen)
+
+    def _look_away(self) -> None:
+        """Let go of the server's future, and it of us: the garbage collector cannot look into it."""
+        event, self._event, self._on_gone = self._event, None, None
+        if event is not None:
+            event.remove_done_callback(self._seen)
             event.cancel()
+
+    def _seen(self, event: asyncio.Future[Event]) -> None:
+        if event is not self._event or event.cancelled():
+            return  # what came at the very end is nobody's business any more
+        self._gone = event.exception() is not None or event.result()["type"] == "http.disconnect"
+        if not self._gone:
+            self._look()
+        elif self._on_gone is not None:
+            self._on_gone()
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the answer's head; `write` and `finish` follow."""
         self.answered = True
         self.status = status
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in (*headers, *self.always)]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, chunk: bytes) -> None:

@@ -19,6 +19,8 @@ from .frames import FrameDecoder, FrameError, GuestMessage, close_all, encode
 from .spec import GuestError
 
 CHUNK = 256 << 10
+#: How many questions, and how many bytes of them, may wait for a guest: programs inside can keep it from answering.
+MAX_WAITING, MAX_QUEUED = 8192, 64 << 20
 ANCILLARY = socket.CMSG_SPACE(256 * 4)
 
 Answer = tuple[msgspec.Raw, list[int]]
@@ -45,6 +47,7 @@ class GuestLink:
         self._on_closed = on_closed
         self._waiting: dict[int, tuple[asyncio.Future[Answer], Abandoned | None]] = {}
         self._outgoing: deque[tuple[memoryview, Sequence[int]]] = deque()
+        self._queued = 0
         self._next_id = 0
         self._closed: str | None = None
         self._loop.add_reader(sock, self._readable)
@@ -68,6 +71,8 @@ class GuestLink:
         """
         if self._closed is not None:
             raise gone(self._closed)
+        if len(self._waiting) >= MAX_WAITING or self._queued >= MAX_QUEUED:
+            raise GuestError("resource_exhausted", "too much waits for an answer of this sandbox")
         self._next_id += 1
         message = {**arguments, "id": self._next_id, "op": op}
         if fds:
@@ -84,6 +89,8 @@ class GuestLink:
         except asyncio.CancelledError:
             self._drop_answer(future, abandoned)
             raise
+        finally:
+            del future  # an exception in it knows this frame: a cycle, with all that waits for the answer
 
     def _drop_answer(self, future: asyncio.Future[Answer], abandoned: Abandoned | None) -> None:
         """The caller was cancelled; the answer may have come at the same moment, and then nobody else knows of it."""
@@ -122,10 +129,13 @@ class GuestLink:
             if not future.done():
                 future.set_exception(gone(reason))
         self._waiting.clear()
-        self._on_closed(reason)
+        # Whoever listened knows this link as well: a cycle would keep all that is known of the sandbox for long.
+        tell, self._on_closed, self._on_event = self._on_closed, _ignore, _ignore
+        tell(reason)
 
     def _send(self, frame: bytes, fds: Sequence[int]) -> None:
         # Duplicates, so that a caller who is cancelled may close his own at once.
+        self._queued += len(frame)
         self._outgoing.append((memoryview(frame), [_duplicate(fd) for fd in fds]))
         if len(self._outgoing) == 1:
             self._writable()
@@ -143,6 +153,7 @@ class GuestLink:
                 self.close("the sandbox is gone")
                 return
             close_all(fds)
+            self._queued -= sent
             if sent < len(frame):
                 self._outgoing[0] = frame[sent:], ()
             else:
@@ -202,6 +213,10 @@ class GuestLink:
 def gone(reason: str) -> GuestError:
     """Return the error of every call on a sandbox that is no more."""
     return GuestError("unavailable", reason)
+
+
+def _ignore(said: object) -> None:
+    """Nobody listens any more."""
 
 
 def _duplicate(fd: int) -> int:

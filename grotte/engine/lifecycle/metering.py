@@ -101,9 +101,12 @@ class Meter:
         """Sample all that runs, every few seconds, for ever."""
         while True:
             await anyio.sleep(INTERVAL)
-            for sandbox in self._running():
-                await anyio.lowlevel.checkpoint()  # many sandboxes are no reason to let requests wait
-                await self._sample(sandbox)
+            await self._sample_all()
+
+    async def _sample_all(self) -> None:
+        for sandbox in self._running():
+            await anyio.lowlevel.checkpoint()  # many sandboxes are no reason to let requests wait
+            await self._sample(sandbox)
 
     async def now(self, sandbox: Sandbox) -> Sample | None:
         """What a sandbox uses; if it is paused, what it used last."""

@@ -24,15 +24,15 @@ from grotte.engine.processes.spool import Allowance, Piece, Spool
 log = logging.getLogger("grotte.engine")
 
 
-def pack_event(event: ProcessEvent) -> bytes:
-    """One event as an envelope."""
-    return pack(encode(ProcessEventResponse(event=event)))
+def pack_json(message: ProcessEventResponse) -> bytes:
+    """One message as an envelope."""
+    return pack(encode(message))
 
 
-def pack_output(pieces: list[Piece]) -> bytes:
+def pack_output(pieces: list[Piece], packed: Callable[[ProcessEventResponse], bytes] = pack_json) -> bytes:
     """Output as the envelopes of its events."""
     return b"".join(
-        pack_event(ProcessEvent(data=_EVENTS[piece.stream](data)))
+        packed(ProcessEventResponse(event=ProcessEvent(data=_EVENTS[piece.stream](data))))
         for piece in pieces
         for data in cut(piece.data, TERMINAL_CHUNK if piece.stream == "pty" else CHUNK)
     )
@@ -193,7 +193,8 @@ class Process:
         self.end = None if self.lost or status is None else end_event(status, self._guest.quota.full)
         self.ended_at = anyio.current_time()
         self._shut_stdin()
-        for pipe in self._pipes:
+        pipes, self._pipes = self._pipes, []  # which know us: a cycle would keep for long what was said
+        for pipe in pipes:
             pipe.close()
             os.close(pipe.fd)
         self.output.end()

@@ -7,15 +7,22 @@ import asyncio
 import anyio
 from anyio.abc import TaskGroup
 
-from grotte._proto.messages import ProcessSelector, StartRequest
+from grotte._proto.messages import ProcessConfig, ProcessSelector, StartRequest
 from grotte.engine.faults import RpcFault
-from grotte.engine.host import Guest, SpawnRequest, TerminalSize
+from grotte.engine.host import Guest, GuestError, SpawnRequest, TerminalSize
 from grotte.engine.journal import Journal, Level
 from grotte.engine.processes.process import Process
 from grotte.engine.processes.spool import Allowance, Reader
 
 #: How long an ended process can still be asked how it ended, in seconds.
 RETENTION = 30.0
+#: Of how many; commands that end at once come faster than they are forgotten.
+MAX_ENDED = 4096
+#: How many a sandbox can have at a time. What has ended counts as long as something holds its output open, which costs
+#: the engine descriptors, and the sandbox hardly anything.
+MAX_RUNNING = 2048
+#: What is kept of the name of a program that has ended.
+MAX_NAME = 256
 #: How much of what a process said last on stderr is written down at its end, in bytes.
 STDERR_TAIL = 2048
 
@@ -33,6 +40,7 @@ class ProcessTable:
         self.journal = Journal()
         self._guest = guest
         self._tasks = tasks
+        self._starting = 0
         self._running: dict[int, Process] = {}
         self._ended: dict[int, Process] = {}  # in the order of their ends
         self._allowance = Allowance()
@@ -46,6 +54,7 @@ class ProcessTable:
         user: str,
         deadline: float | None,
         terminal: TerminalSize | None = None,
+        cwd: str | None = None,
     ) -> tuple[Process, Reader]:
         """Start a process and listen to it before it says a word.
 
@@ -53,24 +62,31 @@ class ProcessTable:
             envs: The environment, but for what every user's processes have.
             deadline: When it is killed, on the event loop's clock; None for never.
             terminal: The size of its terminal, if it gets one.
+            cwd: Where it starts; None for where the request says, or for the user's home.
 
         Raises:
             GuestError: the sandbox refused.
         """
+        if len(self._running) + self._starting >= MAX_RUNNING:
+            raise GuestError("resource_exhausted", f"a sandbox has at most {MAX_RUNNING} processes with open output")
         config = request.process
         spawn = SpawnRequest(
             cmd=config.cmd,
             args=tuple(config.args),
             envs=envs,
-            cwd=config.cwd,
+            cwd=cwd or config.cwd,
             user=user,
             stdin=request.stdin is not False,
             terminal=terminal,
             identify=True,
         )
         # A client that leaves now leaves a process behind all the same, and it must be one that we know.
-        with anyio.CancelScope(shield=True):
-            spawned = await self._guest.spawn(spawn)
+        self._starting += 1
+        try:
+            with anyio.CancelScope(shield=True):
+                spawned = await self._guest.spawn(spawn)
+        finally:
+            self._starting -= 1
         self._forget_stale(spawned.pid, request.tag)
         process = self._running[spawned.pid] = Process(self._guest, spawned, config, request.tag, self._allowance)
         reader = process.output.listen()
@@ -97,8 +113,13 @@ class ProcessTable:
     def _retain(self, process: Process) -> None:
         """Keep what an ended process said and how it ended for those who ask within 30 seconds."""
         if self._lost:
+            process.output.close()
             return
+        # Nobody asks any more with what it was started, which may have been megabytes.
+        process.config = ProcessConfig(cmd=process.config.cmd[:MAX_NAME])
         self._ended[process.pid] = process
+        if len(self._ended) > MAX_ENDED:
+            self._forget(next(iter(self._ended.values())))
         self._forget_in_time()
 
     def _forget_in_time(self) -> None:
