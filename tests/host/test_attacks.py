@@ -249,10 +249,11 @@ for name, args in {
     "clone_newuser": (number(56, 220), 0x10000000 | 17, 0, 0, 0, 0), "unshare": (number(272, 97), 0x10000000),
     "settime": (number(227, 112), 0, buffer), "process_madvise": (440, 0, 0, 0, 0, 0),
 }.items(): print(name, call(*args))
-for name, args in {"io_uring": (425, 8, buffer), "clone3": (435, buffer, 88)}.items(): print(name, call(*args))
+for name, args in {"io_uring": (425, 8, buffer), "clone3": (435, buffer, 88), "landlock": (444, 0, 0, 1)}.items():
+    print(name, call(*args))
 """)  # fmt: skip
     answers = dict(line.split() for line in out.splitlines())
-    absent = {name: answers.pop(name) for name in ("io_uring", "clone3")}
+    absent = {name: answers.pop(name) for name in ("io_uring", "clone3", "landlock")}
     assert set(answers.values()) == {"EPERM"}, answers
     assert set(absent.values()) == {"ENOSYS"}, absent
 
@@ -269,6 +270,22 @@ async def test_socket_families(pybox: Guest) -> None:
         except OSError: print("-")
     """)  # fmt: skip
     assert out == "-------++++-"
+
+
+async def test_protocols_that_are_modules(pybox: Guest) -> None:
+    # Door: SCTP, DCCP, L2TP and the like, and line disciplines, which the kernel loads for whoever asks.
+    out = await python(pybox, """
+        import errno, fcntl, os, socket
+        for family in (2, 10):
+            for kind, protocol in [(1, 132), (5, 0), (5, 132), (6, 0), (6, 33), (2, 115), (2, 136), (4, 0), (1, 262),
+                                   (1, 6), (2, 17), (1 | 0x80800, 0)]:
+                try: socket.socket(family, kind, protocol); print("+", end="")
+                except OSError as error: print("-" if error.errno == errno.EPROTONOSUPPORT else error, end="")
+        master, slave = os.openpty()
+        try: fcntl.ioctl(slave, 0x5423, b"\\x15\\0\\0\\0")
+        except PermissionError: print("refused")
+    """)  # fmt: skip
+    assert out.replace("--------++++", "as it should be ").split() == ["as", "it", "should", "be"] * 2 + ["refused"]
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="only this machine has other calling conventions")

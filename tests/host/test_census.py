@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from grotte.engine.host import Guest, SandboxHost, SandboxSpec, SpawnRequest
+from tests.engine.test_lifecycle import command_line, wait_until
 from tests.host.support import children
 from tests.support.census import left_since, take_census
 
@@ -48,14 +49,18 @@ async def test_a_process_that_outlived_its_engine_is_found(tmp_path: Path) -> No
         guest = await host.launch(SandboxSpec("leaks"))
         await sleeper(guest)
         assert host.launcher_pid is not None
-        inside = max(children(host.launcher_pid))
+        (inside,) = (pid for pid in children(host.launcher_pid) if b"sleep" in command_line(pid))
         leaked = subprocess.Popen(["nsenter", f"--mount=/proc/{inside}/ns/mnt", "sleep", "1000"])
-        while b"nsenter" in Path(f"/proc/{leaked.pid}/cmdline").read_bytes():
-            pass
+        while not command_line(leaked.pid).startswith(b"sleep"):  # before that it is nsenter, and nothing for a moment
+            assert leaked.poll() is None
     try:
-        left = take_census(data_dir).since(before)
-        assert [name.split()[0] for name in left["processes"]] == [str(leaked.pid)]
-        assert left["network_namespaces"]
+
+        def alone() -> bool:  # the others take a moment to go
+            left = take_census(data_dir).since(before)
+            return [name.split()[0] for name in left["processes"]] == [str(leaked.pid)]
+
+        wait_until(alone, "something else is left")
+        assert take_census(data_dir).since(before)["network_namespaces"]
     finally:
         leaked.send_signal(signal.SIGKILL)
         leaked.wait()

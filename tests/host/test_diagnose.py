@@ -16,8 +16,9 @@ from grotte.errors import EngineUnavailableException
 def test_every_layer_is_named(tmp_path: Path) -> None:
     checks = {check.name: check for check in diagnose(tmp_path)}
     assert set(checks) == {
-        "kernel", "bubblewrap", "user namespaces", "user ids", "overlayfs", "seccomp", "limit: memory", "limit: pids",
-        "limit: cpu", "limit: disk", "pause", "metrics", "owners", "network", "attributes", "template base", "packages",
+        "kernel", "data directory", "bubblewrap", "user namespaces", "user ids", "overlayfs", "seccomp",
+        "limit: memory", "limit: pids", "limit: cpu", "limit: disk", "pause", "metrics", "owners", "network",
+        "attributes", "template base", "packages",
     }  # fmt: skip
     assert all(check.remedy for check in checks.values() if check.status != "ok")
     assert list(tmp_path.iterdir()) == []
@@ -48,6 +49,32 @@ def test_the_reason_why_there_is_no_overlay_is_said(tmp_path: Path) -> None:
 def test_explain_names_the_remedy() -> None:
     text = explain([Check("a", "ok", "fine"), Check("b", "missing", "absent", "install b")])
     assert text == "b: absent; install b"
+
+
+@pytest.mark.parametrize("below", ["", "not/there/yet"])
+def test_a_data_directory_is_tried_where_it_will_be(tmp_path: Path, below: str) -> None:
+    check = next(check for check in diagnose(tmp_path / below) if check.name == "data directory")
+    assert (check.status, check.detail.partition(",")[0]) == ("ok", str(tmp_path / below))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/dev/null/below", "/proc/none"])
+def test_a_data_directory_that_cannot_be_is_told(place: str) -> None:
+    checks = {check.name: check for check in diagnose(Path(place))}
+    assert checks["data directory"].status == "missing"
+    assert "--data-dir" in checks["data directory"].remedy
+    assert checks["overlayfs"].status == "ok"
+
+
+@pytest.mark.parametrize("script", ["exit 1", "exit 0", "echo bubblewrap 0.3.1"])
+def test_a_bubblewrap_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    check = next(check for check in diagnose() if check.name == "bubblewrap")
+    assert check.status == "missing"
+    assert "too old" in check.detail if "echo" in script else "does not work" in check.detail
 
 
 async def test_no_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

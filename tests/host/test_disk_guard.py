@@ -16,11 +16,14 @@ import anyio
 import pytest
 
 from grotte.engine.faults import ControlFault
-from grotte.engine.host import Guest, GuestError, Limits, SandboxHost, SandboxSpec
+from grotte.engine.host import Guest, GuestError, Limits, Mount, SandboxHost, SandboxSpec
+from grotte.engine.host.gauge import DiskUse
 from grotte.engine.host.standalone import gauge
 from grotte.engine.lifecycle.diskguard import DiskGuard
 from grotte.engine.lifecycle.store import Store
 from tests.host.support import SECONDS, python, run, shell
+from tests.host.test_doors import background
+from tests.host.test_volumes import VOLUME
 from tests.support.small_disk import small_disk
 
 MIB = 1 << 20
@@ -272,3 +275,84 @@ def test_files_with_several_names_count_once(tmp_path: Path) -> None:
     assert gauge.walk(str(tmp_path), 1 << 40, 1).files == 2
     with pytest.raises(FileNotFoundError):
         gauge.walk(str(tmp_path / "nothing"), 1, 1)
+
+
+HIDDEN = {
+    "in the table of one thread": """
+        def hide():
+            libc.syscall(ctypes.c_long(436), ctypes.c_long(10**5), ctypes.c_long(10**5), ctypes.c_long(2))
+            kept.append(take()); print("ready"); time.sleep(1000)
+        threading.Thread(target=hide).start()
+    """,
+    "behind a thread that has ended": """
+        def hide():
+            while open("/proc/self/status").read().find("zombie") < 0: time.sleep(0.01)
+            kept.append(take()); print("ready"); time.sleep(1000)
+        threading.Thread(target=hide).start()
+        libc.pthread_exit(None)
+    """,
+    "as the program that runs": """
+        shutil.copy("/bin/sleep", "h")
+        with open("h", "ab") as file: file.write(bytes(8 << 20))
+        kept.append(subprocess.Popen(["./h", "1000"])); time.sleep(0.5); os.unlink("h"); print("ready")
+    """,
+    "on its way": """
+        kept.extend(socket.socketpair())
+        with take() as file: socket.send_fds(kept[0], [b"x"], [file.fileno()])
+        print("ready")
+    """,
+}
+HIDE = """
+import ctypes, os, shutil, socket, subprocess, threading, time
+libc = ctypes.CDLL(None)
+kept = []
+def take():
+    file = open("h", "wb")
+    os.unlink("h")
+    file.write(bytes(8 << 20))
+    file.flush()
+    return file
+"""
+
+
+@pytest.mark.parametrize("way", HIDDEN)
+async def test_what_is_hidden_is_found(host: SandboxHost, box: Guest, way: str) -> None:
+    # Door: files that fill the disk and that neither a directory nor a process's own descriptors show.
+    script = f"{HIDE}{textwrap.dedent(HIDDEN[way])}\ntime.sleep(1000)"
+    async with background(box, script):
+        held = (await host.gauge.removed_but_open())[box.sandbox_id]
+        if way == "on its way":
+            assert held.unseen == 1
+        else:
+            assert held.use.beyond(DiskUse(8 * MIB - 1, 0))
+
+
+FILL = "while :; do head -c 1M /dev/zero >> {}; sleep 0.02; done"
+IN_FLIGHT = """
+import os, socket, time
+kept = []
+while True:
+    kept.append(socket.socketpair())
+    with open("h", "wb") as file:
+        os.unlink("h")
+        file.write(bytes(1 << 20))
+        socket.send_fds(kept[-1][0], [b"x"], [file.fileno()])
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("command", [("/bin/sh", "-c", FILL.format("/mnt/v/f")), ("python3", "-c", IN_FLIGHT)])
+async def test_who_fills_the_disk_in_hiding_is_stopped_and_nobody_else(small: Path, command: tuple[str, ...]) -> None:
+    # Door: the disk of the engine, filled through a volume, which has no limit, and by what cannot be measured.
+    async with SandboxHost(small / "data") as host, guarded(host, Limits(), 64 * MIB) as made:
+        await host.volumes.make(VOLUME)
+        busy = await host.launch(SandboxSpec("busy"))
+        filler = await host.launch(SandboxSpec("filler", mounts=(Mount(VOLUME, "/mnt/v"),)))
+        async with background(
+            busy, "import time; print('ready')\nwhile True: open('f', 'w').write('x'); time.sleep(0.1)"
+        ):
+            assert (await run(filler, *command)).status.signal == 9
+            assert {sandbox_id for sandbox_id, _ in made.told} == {"filler"}
+            assert os.statvfs(small).f_bavail * os.statvfs(small).f_frsize > 32 * MIB
+        await busy.kill()
+        await filler.kill()

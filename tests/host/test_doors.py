@@ -214,3 +214,59 @@ async def test_files_of_sandboxes_are_closed_to_others(host: SandboxHost, box: G
     assert (await shell(box, "cp /bin/sh /tmp/s; chmod 4755 /tmp/s", "root")).status.code == 0
     assert not (host.data_dir.stat().st_mode & 0o007)
     assert not ((host.data_dir / "host").stat().st_mode & 0o007)
+
+
+async def test_descriptors_on_their_way_are_counted_apart(pybox: Guest, neighbour: Guest) -> None:
+    # Door: the kernel counts descriptors in sockets by user, for all sandboxes together; a neighbour could send none.
+    hold = """
+import array, socket, time
+kept, sent = [], 0
+try:
+    while sent < 200_000:
+        kept.append(socket.socketpair())
+        kept[-1][0].setblocking(False)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 250))]
+        try:
+            while True: sent += 250 * kept[-1][0].sendmsg([b"x"], rights)
+        except BlockingIOError: pass
+except OSError: print("no more"); time.sleep(100)
+"""
+    listen = "import socket, time; s = socket.create_server(('127.0.0.1', 80)); print('ready'); time.sleep(100)"
+    async with background(pybox, hold):
+        for guest in (neighbour, pybox):
+            os.close((await guest.open_read("/etc/hostname", "user")).fd)
+            async with background(guest, listen):
+                (await guest.connect(80)).close()
+
+
+async def test_what_of_proc_can_be_written(pybox: Guest) -> None:
+    # Door: an order to the kernel that is not for the sandbox's own namespaces alone.
+    out = await python(pybox, """
+        import os
+        for top in ("/proc", "/sys"):
+            for place, directories, files in os.walk(top):
+                if place == "/proc": directories[:] = [name for name in directories if not name.isdigit()]
+                for name in files:
+                    try: os.close(os.open(f"{place}/{name}", os.O_WRONLY | os.O_NONBLOCK)); print(f"{place}/{name}")
+                    except OSError: pass
+    """)  # fmt: skip
+    own = ("/proc/sys/fs/mqueue/", "/proc/sys/kernel/msg", "/proc/sys/kernel/sem", "/proc/sys/kernel/shm")
+    own += ("/proc/sys/kernel/auto_msgmni", "/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/pid_max")
+    # the last two: what is open there is told of the load, and links to what is the process's own
+    assert [line for line in out.split() if not line.startswith((*own, "/proc/pressure/", "/proc/mounts"))] == []
+
+
+async def test_precedence_over_others(pybox: Guest) -> None:
+    # Door: processors and disks before everybody else, by schedulers and priorities.
+    out = await python(pybox, """
+        import ctypes, os
+        def trial(attempt):
+            try: attempt(); print("allowed")
+            except OSError: print("refused")
+        first = os.sched_param(1)
+        for scheduler in (os.SCHED_FIFO, os.SCHED_RR): trial(lambda: os.sched_setscheduler(0, scheduler, first))
+        trial(lambda: os.nice(-1))
+        best = {"x86_64": 251, "aarch64": 30}[os.uname().machine]
+        print("refused" if ctypes.CDLL(None).syscall(best, 1, 0, 1 << 13) else "allowed")
+    """)  # fmt: skip
+    assert out.split() == ["refused"] * 4

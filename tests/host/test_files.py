@@ -71,6 +71,36 @@ async def test_metadata(box: Guest) -> None:
     assert (await box.stat("m", "user")).metadata == {}
 
 
+async def test_a_list_in_several_answers(pybox: Guest) -> None:
+    await python(pybox, "import os\nos.mkdir('/tmp/many')\nfor i in range(8000): open(f'/tmp/many/{i:0200}', 'w')")
+    names = [entry.name for entry in await pybox.list_dir("/tmp", 2, "user")]
+    assert names == ["many", *(f"{number:0200}" for number in range(8000))]
+
+
+async def test_a_list_leaves_out_what_is_closed_even_to_root(box: Guest) -> None:
+    paths = {entry.path for entry in await box.list_dir("/", 3, "user")}
+    assert {"/etc/passwd", "/proc/self", "/usr/bin"} <= paths
+
+
+async def test_a_home_that_is_no_absolute_path(box: Guest) -> None:
+    await shell(box, "echo odd:x:78:78::some/where:/bin/sh >> /etc/passwd", user="root")
+    assert (await box.stat("~", "odd")).path == "/"
+
+
+async def test_metadata_that_is_no_text(pybox: Guest) -> None:
+    await write(pybox, "m", b"")
+    await python(
+        pybox,
+        r"""
+        import os
+        for name, value in ((b"a", b"\xff"), (b"b", b"x"), (b"\xff", b"x")):
+            os.setxattr("m", b"user.e2b." + name, value)
+        """,
+        user="user",
+    )
+    assert (await pybox.stat("m", "user")).metadata == {"b": "x"}
+
+
 async def test_links(box: Guest) -> None:
     await shell(box, "mkdir d; ln -s d good; ln -s nowhere bad; ln -s loop loop; mkfifo p")
     good, bad = await box.stat("good", "user"), await box.stat("bad", "user")

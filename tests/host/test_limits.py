@@ -10,9 +10,23 @@ from pathlib import Path
 import anyio
 import pytest
 
-from grotte.engine.host import GuestError, Limits, SandboxHost, SandboxSpec, SpawnRequest
+from grotte._proto.messages import ProcessConfig, ProcessSelector, StartRequest
+from grotte.engine.faults import RpcFault
+from grotte.engine.host import (
+    Guest,
+    GuestError,
+    HostError,
+    Limits,
+    SandboxHost,
+    SandboxSpec,
+    SpawnRequest,
+    freezer,
+    link,
+)
+from grotte.engine.host import host as host_module
 from grotte.engine.host.cgroups import OWN_PIDS
 from grotte.engine.host.standalone.sandbox import MAX_TERMINALS
+from grotte.engine.processes import table
 from tests.host.support import SECONDS, python, run, shell
 
 MIB = 1 << 20
@@ -123,3 +137,97 @@ async def test_a_guest_that_was_stopped_cannot_hold_up_the_end(host: SandboxHost
     await shell(guest, "for i in 1 2 3; do sleep 95 >/dev/null 2>&1 & done; sleep 0.2; kill -STOP -1")
     with anyio.fail_after(SECONDS):
         await guest.kill()
+
+
+async def test_output_that_is_held_open(box: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Door: the engine's descriptors, by commands that end and leave their output to one process that collects it.
+    monkeypatch.setattr(table, "MAX_RUNNING", 3)
+    held = StartRequest(process=ProcessConfig(cmd="/bin/sh", args=["-c", "sleep 93 &"]))
+    async with anyio.create_task_group() as tasks:
+        processes = table.ProcessTable(box, tasks)
+        for _ in range(3):
+            await processes.start(held, {"PATH": "/usr/bin:/bin"}, "user", None)
+        with pytest.raises(GuestError, match="at most 3 processes") as caught:
+            await processes.start(held, {}, "user", None)
+        assert caught.value.code == "resource_exhausted"
+        await box.kill_all()
+        with anyio.fail_after(SECONDS):
+            while processes.running():
+                await anyio.sleep(0.01)
+        processes.lose_all()
+
+
+async def test_what_has_ended_costs_little(box: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Door: the engine's memory, by commands with megabytes of arguments that end at once, and are kept for a while.
+    monkeypatch.setattr(table, "MAX_ENDED", 3)
+    async with anyio.create_task_group() as tasks:
+        processes = table.ProcessTable(box, tasks)
+        pids = []
+        for _ in range(5):
+            config = ProcessConfig(cmd="/bin/true", args=["x" * 100_000])
+            process, _ = await processes.start(StartRequest(process=config), {}, "user", None)
+            with anyio.fail_after(SECONDS):
+                while process.running:
+                    await anyio.sleep(0.001)
+            pids.append(process.pid)
+        for pid in pids[2:]:
+            assert processes.find(ProcessSelector(pid=pid), ended=True).config.args == []
+        for pid in pids[:2]:
+            with pytest.raises(RpcFault, match="not found"):
+                processes.find(ProcessSelector(pid=pid), ended=True)
+        processes.lose_all()
+
+
+STOP_WHAT_COMES = """
+import os, signal
+print("ready")
+while True:
+    for pid in range(os.getpid() + 1, os.getpid() + 40):
+        try: os.kill(pid, signal.SIGSTOP)
+        except OSError: pass
+"""
+
+
+async def test_a_guest_that_is_kept_from_answering(
+    box: Guest, host: SandboxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Door: the engine's memory and descriptors, by questions that wait for ever: a program that is about to start
+    # belongs to its user already, and the guest waits until it runs.
+    monkeypatch.setattr(link, "MAX_WAITING", 6)
+    neighbour = await host.launch(SandboxSpec("neighbour"))
+    request = SpawnRequest("python3", ("-uc", STOP_WHAT_COMES), {"PATH": "/usr/bin:/bin"})
+    stopper = await box.spawn(request)
+    with anyio.fail_after(SECONDS):
+        await anyio.wait_readable(stopper.stdout)
+    before = len(os.listdir("/proc/self/fd"))
+    with anyio.fail_after(SECONDS), pytest.raises(GuestError, match="too much waits"):
+        while True:
+            with anyio.move_on_after(0.1):  # the first ones may be faster than they are stopped
+                process = await box.spawn(SpawnRequest("/bin/true"))
+                for fd in (process.stdout, process.stderr):
+                    os.close(fd or -1)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # one of them may be on its way still
+    monkeypatch.setattr(host_module, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(freezer, "group_of", lambda _: None)  # as on machines that have none
+    monkeypatch.setattr(link, "MAX_WAITING", 100)
+    with anyio.fail_after(SECONDS), pytest.raises(HostError, match="could not be stopped in time"):
+        await host.freeze("box")
+    assert (await run(neighbour, "/bin/true")).status.code == 0
+    await box.kill()
+    await neighbour.kill()
+    os.close(stopper.stdout)
+    os.close(stopper.stderr or -1)
+
+
+async def test_questions_that_wait_are_not_held_without_end(box: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "MAX_QUEUED", 1 << 20)
+    long = "/" + "x" * (1 << 20)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(_stat_quietly, box, long)
+    assert (await run(box, "/bin/true")).status.code == 0
+
+
+async def _stat_quietly(guest: Guest, path: str) -> None:
+    with contextlib.suppress(GuestError):
+        await guest.stat(path, "user")

@@ -14,7 +14,8 @@ import anyio
 import pytest
 
 from grotte.engine.host import Egress, Guest, HostError, SandboxHost, SandboxSpec
-from grotte.engine.host.standalone import host_addresses
+from grotte.engine.host.standalone import host_addresses, network
+from grotte.engine.host.standalone.namespaces import OWNER_BASE
 from grotte.engine.host.standalone.network import ADDRESS, FORWARDER, GATEWAY
 from tests.host.support import SECONDS, children, python, shell
 from tests.host.test_leaks import ENGINE, remains
@@ -266,6 +267,15 @@ async def test_the_filter_and_routes_cannot_be_changed(online: Guest) -> None:
     assert out.split()[4] in ("EROFS", "EACCES", "EPERM")
 
 
+async def test_carrying_packets_is_the_sandboxs_own_work(online: Guest, host: SandboxHost, peer: Peer) -> None:
+    # Door: processors beyond the limit, by packets without end, which a process outside of the sandbox carries.
+    if "cpu" not in host.limited:
+        pytest.skip("nothing limits processors here")
+    assert await tcp(online, peer.first, peer.port) == "peer"
+    (pasta,) = pastas(host)
+    assert [line for line in Path(f"/proc/{pasta}/cgroup").read_text().splitlines() if line.endswith("/online")]
+
+
 async def test_pasta_is_out_of_reach(online: Guest, host: SandboxHost, peer: Peer) -> None:
     # Door: the process that carries the packets, and the device that it holds.
     before = await wake(online, host)
@@ -411,3 +421,11 @@ async def test_a_pasta_that_fails_is_explained(tmp_path: Path, monkeypatch: pyte
         assert guest.network.problem
         assert (await shell(guest, "echo alive")).out == "alive\n"
         await guest.kill()
+
+
+def test_a_number_that_is_another_processs_by_now() -> None:
+    # Door: a sandbox that ends while its filter is about to be set, and a process of the host that gets its number.
+    before = os.stat("/proc/self/ns/net").st_ino
+    with pytest.raises(OSError):
+        network._enter(os.getpid(), OWNER_BASE)
+    assert os.stat("/proc/self/ns/net").st_ino == before

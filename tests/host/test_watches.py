@@ -206,6 +206,14 @@ async def test_a_deep_tree(watched: Guest) -> None:
     assert [name for kind, name in await seen(watch) if kind == "CREATE"] == ["d/" * 1200 + "f"]
 
 
+async def test_what_is_closed_even_to_root_is_left_out(watched: Guest) -> None:
+    """Some of /proc is."""
+    (await watched.watch("/proc", "root", recursive=True)).close()
+    watch = await watched.watch("/", "root", recursive=True)
+    await do(watched, "touch a")
+    assert ("CREATE", "tmp/w/a") in await seen(watch)
+
+
 async def test_a_cancelled_call_leaves_no_watch(watched: Guest) -> None:
     for turn in range(300):
         with anyio.CancelScope() as scope:

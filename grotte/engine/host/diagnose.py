@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,9 +42,10 @@ def diagnose(data_dir: Path | None = None) -> list[Check]:
     Returns:
         One check a layer, in the order in which they build on each other.
     """
-    place = data_dir if data_dir is not None and data_dir.is_dir() else Path(tempfile.gettempdir())
+    directory, place = _directory(data_dir)
     return [
         _kernel(),
+        directory,
         _bubblewrap(),
         _trial("user namespaces", "userns", "", "missing", "allow unprivileged user namespaces: see "
                "sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces and the AppArmor restriction"),
@@ -61,6 +63,20 @@ def diagnose(data_dir: Path | None = None) -> list[Check]:
     ]  # fmt: skip
 
 
+def _directory(data_dir: Path | None) -> tuple[Check, Path]:
+    """What can be said of the data directory, made or not yet; and a directory for the trials of others."""
+    otherwise = Path(tempfile.gettempdir())
+    wanted = (data_dir or otherwise).absolute()
+    try:
+        place = next(path for path in (wanted, *wanted.parents) if path.exists())
+        with tempfile.TemporaryDirectory(dir=place, prefix="grotte-doctor-"):
+            free = shutil.disk_usage(place).free
+    except OSError as error:
+        remedy = "give this user write access to it, or name another one with --data-dir or GROTTE_DATA_DIR"
+        return Check("data directory", "missing", f"{wanted} cannot be written: {error.strerror}", remedy), otherwise
+    return Check("data directory", "ok", f"{wanted}, {free >> 30} GiB free"), place
+
+
 def _kernel() -> Check:
     if reason := kernel.why_not():
         detail, _, remedy = reason.partition("; ")
@@ -71,10 +87,13 @@ def _kernel() -> Check:
 def _bubblewrap() -> Check:
     try:
         path = find_bwrap()
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TRIAL_SECONDS, check=True)
-    except (EngineUnavailableException, OSError, subprocess.SubprocessError):
+    except EngineUnavailableException:
         return Check("bubblewrap", "missing", "not installed", INSTALL)
-    version = text.stdout.split()[-1]
+    try:
+        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TRIAL_SECONDS, check=True)
+        version = text.stdout.split()[-1]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return Check("bubblewrap", "missing", f"{path} does not work, or is something else", INSTALL)
     if tuple(int(part) for part in version.split(".") if part.isdigit()) < MINIMUM_BWRAP:
         return Check("bubblewrap", "missing", f"version {version} is too old", "install bubblewrap 0.5 or newer")
     return Check("bubblewrap", "ok", version)
@@ -124,7 +143,10 @@ def _limits() -> list[Check]:
         "cpu": "processor time is not limited",
         "freezer": "sandboxes are stopped by signals, which programs inside can notice",
     }
-    remedy = "boot with cgroups of version 2: systemd.unified_cgroup_hierarchy=1"
+    remedy = (
+        "boot with cgroups of version 2: systemd.unified_cgroup_hierarchy=1; in a container, give it a writable"
+        " /sys/fs/cgroup"
+    )
     if os.getuid() != 0:
         remedy = "run as root, or have systemd delegate cgroups of version 2 to this user (Delegate=yes)"
     counted = "memory" in found and ("cpuacct" in found or any(group.version == 2 for group in groups.hierarchies))

@@ -27,6 +27,7 @@ class WantedNetwork:
     resolvers: list[str]
     allow: list[str]
     deny: list[str]
+    lookups: bool
 
 
 def find_pasta() -> str:
@@ -37,7 +38,7 @@ def find_pasta() -> str:
 
 def wanted_network(egress: Egress | None, resolvers: list[str]) -> WantedNetwork | None:
     """Return what the launcher is told."""
-    return None if egress is None else WantedNetwork(resolvers, list(egress.allow), list(egress.deny))
+    return None if egress is None else WantedNetwork(resolvers, list(egress.allow), list(egress.deny), egress.lookups)
 
 
 def find_resolvers() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,6 +33,18 @@ class DiskUse(msgspec.Struct, frozen=True, array_like=True):
         return self.bytes > limit.bytes or self.files > limit.files
 
 
+class Held(NamedTuple):
+    """What the processes of a sandbox hold, and no directory shows.
+
+    Attributes:
+        use: Files without a name.
+        unseen: Descriptors on their way through sockets: nobody can tell of what, or how large that is.
+    """
+
+    use: DiskUse = DiskUse()
+    unseen: int = 0
+
+
 class Gauge:
     """Measures sandboxes.
 
@@ -55,13 +68,14 @@ class Gauge:
         arguments: dict[str, object] = {"place": place, "most_bytes": most.bytes, "most_files": most.files}
         return msgspec.json.decode(await self._ask("walk", arguments), type=DiskUse)
 
-    async def removed_but_open(self) -> dict[str, DiskUse]:
+    async def removed_but_open(self) -> dict[str, Held]:
         """What has no name any more, and is held by the processes of a sandbox alone; by sandbox.
 
         Raises:
             GuestError: Nobody can tell.
         """
-        return msgspec.json.decode(await self._ask("open", {}), type=dict[str, DiskUse])
+        told = msgspec.json.decode(await self._ask("open", {}), type=dict[str, tuple[int, int, int]])
+        return {sandbox_id: Held(DiskUse(size, files), unseen) for sandbox_id, (size, files, unseen) in told.items()}
 
     async def _ask(self, op: str, arguments: dict[str, object]) -> msgspec.Raw:
         answer, fds = await self._served.request(op, arguments)

@@ -24,6 +24,8 @@ from .watch import TakenEvents, Watch
 
 T = TypeVar("T")
 MAX_EARLY = 4096
+#: Of one list, in as many answers as it takes.
+MAX_ENTRIES = 200_000
 #: Commands open their own streams by name, too (``/dev/stderr``), and not as the user who made them.
 OPEN_TO_ALL = 0o666
 
@@ -44,6 +46,11 @@ class _Found(msgspec.Struct):
 
 class _Watching(msgspec.Struct):
     watch: int
+
+
+class _Page(msgspec.Struct):
+    entries: list[Entry]
+    next: int
 
 
 class _Opened(msgspec.Struct):
@@ -229,7 +236,17 @@ class Guest:
 
     async def list_dir(self, path: str, depth: int, user: str) -> list[Entry]:
         """Describe what is in a directory, and below it down to a depth."""
-        return _decode((await self._ask("list_dir", path=path, depth=depth, user=user))[0], list[Entry])
+        found: list[Entry] = []
+        seen = 0
+        while True:
+            answer, _ = await self._ask("list_dir", path=path, depth=depth, skip=seen, user=user)
+            page = _decode(answer, _Page)
+            found += page.entries
+            if page.next <= seen:
+                return found
+            seen = page.next
+            if max(seen, len(found)) > MAX_ENTRIES:
+                raise GuestError("resource_exhausted", f"{path}: there are more than {MAX_ENTRIES} entries")
 
     async def make_dir(self, path: str, user: str) -> Entry:
         """Make a directory with its missing parents."""
@@ -374,7 +391,8 @@ class Guest:
         self.settled.set()
         for watch in self._watches.values():
             watch.ring()
-        for tell in self._tell_closed:
+        tells, self._tell_closed, self.quota.look_again = self._tell_closed, [], None  # they know this guest
+        for tell in tells:
             asyncio.get_running_loop().call_soon(tell)
 
 

@@ -35,6 +35,8 @@ from .volumes import VolumeKeeper
 
 READY_SECONDS = 30
 KILL_SECONDS = 60
+#: Longer than a guest takes that answers at all.
+STOP_SECONDS = 15
 MAX_ERROR_TEXT = 4096
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -54,6 +56,7 @@ class SandboxHost:
         room: Whether the disk takes more.
         gauge: Tells how much of it sandboxes hold.
         volumes: What can be done with volumes and the files in them.
+        lost: Set once the launcher has ended before its time: nothing runs any more, and nothing can be started.
 
     Example::
 
@@ -77,6 +80,7 @@ class SandboxHost:
         self.room = Room()
         self.gauge = Gauge(self._launcher.serve_gauge)
         self.volumes = VolumeKeeper(self._launcher.serve_volumes, self._home / "volumes", self.room)
+        self.lost = anyio.Event()
         self._lock: int | None = None
         self._command: list[str] = []
 
@@ -213,6 +217,7 @@ class SandboxHost:
                 os.close(error_write)
             guest = self._guests[spec.sandbox_id] = self._meet(spec.sandbox_id, ours, network)
             guest.quota.had_files = spec.on_kept_files
+            guest.quota.volumes = tuple(mount.volume for mount in spec.mounts)
             async with self._buried_on_failure(spec):
                 await _ready(guest, error_read)
                 await network.settle()
@@ -309,9 +314,11 @@ class SandboxHost:
             await freezer.freeze(group)
         elif guest := self._guests.get(sandbox_id):
             try:
-                await guest.stop_all()
-            except GuestError as error:
-                raise HostError(error.message) from error
+                with anyio.fail_after(STOP_SECONDS):
+                    await guest.stop_all()
+            except (GuestError, TimeoutError) as error:
+                guest.go_on()
+                raise HostError(str(error) or "its processes could not be stopped in time") from error
         else:
             raise HostError(f"sandbox {sandbox_id} does not run")
 
@@ -462,6 +469,9 @@ class SandboxHost:
             network.told(done, reason)
 
     def _lost(self) -> None:
+        self.lost.set()
+        for network in self._networks.values():
+            network.close()
         for guest in list(self._guests.values()):
             guest.hang_up("the launcher of sandboxes is gone")
 

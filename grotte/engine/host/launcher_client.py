@@ -21,7 +21,7 @@ from grotte.errors import EngineUnavailableException
 
 from .egress import WantedNetwork, find_pasta
 from .idmaps import SubIds, map_launcher
-from .runtime import STANDALONE
+from .runtime import STANDALONE, environment
 from .spec import HostError
 
 START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from standalone.launcher import main; main()"
@@ -85,6 +85,7 @@ class LauncherClient:
         #: Only one at a time may wait until the launcher takes more.
         self._sending = anyio.Lock(fast_acquire=True)
         self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd: int | None = None
         self.owners_shown = False
         self.no_network = ""
 
@@ -131,6 +132,9 @@ class LauncherClient:
         except TimeoutError:
             raise EngineUnavailableException("the launcher of sandboxes did not start in time") from None
         asyncio.get_running_loop().add_reader(ours, self._readable)
+        # The socket alone does not tell: what the launcher was just forking may hold its other end for a while.
+        self._pidfd = os.pidfd_open(self._process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._lost)
 
     async def _prepare(self, pid: int, subids: SubIds | None) -> None:
         assert self._control is not None
@@ -149,7 +153,10 @@ class LauncherClient:
                     answer = {"uids": subids.uids.count + 1, "gids": subids.gids.count + 1}
                     await loop.sock_sendall(self._control, json.dumps(answer).encode())
                 case _:
-                    raise EngineUnavailableException(f"sandboxes cannot be prepared: {event.reason or event.event}")
+                    raise EngineUnavailableException(
+                        f"sandboxes cannot be prepared: {event.reason or event.event}; host/launcher.log in the data"
+                        " directory may say more"
+                    )
 
     async def launch(self, request: LaunchRequest, link: int, stderr: int) -> None:
         """Ask for a sandbox whose guest speaks on one descriptor and whose errors go to the other."""
@@ -169,7 +176,12 @@ class LauncherClient:
         future = self._gone.get(sandbox_id)
         if future is None:
             future = self._gone[sandbox_id] = asyncio.get_running_loop().create_future()
-            await self._send({"op": "kill", "id": sandbox_id, "keep": keep}, [])
+            try:
+                await self._send({"op": "kill", "id": sandbox_id, "keep": keep}, [])
+            except BaseException:
+                del self._gone[sandbox_id]  # nobody answers it
+                future.set_result(False)
+                raise
         return await asyncio.shield(future)
 
     async def copy_layer(self, sandbox_id: str, name: str) -> bool:
@@ -196,15 +208,16 @@ class LauncherClient:
     async def _layer_done(self, message: dict[str, object], rights: Sequence[Right] = ()) -> bool:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._layers[str(message["id"])] = future
-        await self._send(message, rights)
+        try:
+            await self._send(message, rights)
+        except BaseException:
+            del self._layers[str(message["id"])]
+            raise
         return await asyncio.shield(future)
 
     async def close(self) -> None:
         """End the launcher, and with it every sandbox."""
-        if self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control)
-            self._control.close()
-            self._control = None
+        self._hang_up()
         if self._process is not None:
             process, self._process = self._process, None
             with anyio.move_on_after(END_SECONDS, shield=True):
@@ -249,11 +262,21 @@ class LauncherClient:
         elif event.event == "gone" and (future := self._gone.pop(event.id, None)) and not future.done():
             future.set_result(event.clean)
 
+    def _hang_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._control is not None:
+            loop.remove_reader(self._control)
+            self._control.close()
+            self._control = None
+        if self._pidfd is not None:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
     def _lost(self) -> None:
-        assert self._control is not None
-        asyncio.get_running_loop().remove_reader(self._control)
-        self._control.close()
-        self._control = None
+        if self._control is None:
+            return
+        self._hang_up()
         for future in (*self._gone.values(), *self._layers.values()):
             if not future.done():
                 future.set_result(False)
@@ -267,7 +290,13 @@ def _rights(*fds: int) -> list[Right]:
 def _start_process(arguments: list[str], control: int, log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         return subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[control], env={}, cwd="/"
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[control],
+            env=environment(),
+            cwd="/",
         )
 
 

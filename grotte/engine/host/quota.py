@@ -38,6 +38,7 @@ class Quota:
         left: Bytes that may be written for it until it is measured again.
         written: Bytes that were written for it.
         had_files: It goes on with files of an earlier time.
+        volumes: What it may write to besides, for which it has no limit.
         look_again: Measures it, since somebody may have removed files.
     """
 
@@ -47,6 +48,7 @@ class Quota:
         self.left = room.limit
         self.written = 0
         self.had_files = False
+        self.volumes: tuple[str, ...] = ()
         self.look_again: Callable[[], Awaitable[None]] | None = None
 
     async def admit(self) -> None:

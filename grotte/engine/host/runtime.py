@@ -96,12 +96,20 @@ def build(directory: Path, mount_point: str) -> tuple[Path, list[str]]:
     return target, [*command, "-I", "-S", "-X", "utf8", "-c", start]
 
 
+def environment() -> dict[str, str]:
+    """What the interpreter itself may need of the environment where it is run without it: its shared library."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+
+
 def _probe() -> _Interpreter:
     arguments = [sys.executable, "-I", "-S", "-X", "utf8", "-c", PROBE, str(STANDALONE.parent)]
     try:
-        result = subprocess.run(arguments, capture_output=True, timeout=PROBE_SECONDS, check=True, env={})
+        result = subprocess.run(arguments, capture_output=True, timeout=PROBE_SECONDS, check=False, env=environment())
+        if result.returncode:
+            said = result.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise OSError(said or f"it ended with status {result.returncode}")
         return msgspec.json.decode(result.stdout, type=_Interpreter)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         raise HostError(f"the Python interpreter {sys.executable} cannot be examined: {error}") from error
 
 

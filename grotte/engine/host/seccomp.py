@@ -21,10 +21,14 @@ NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16
 X32_BIT = 0x40000000
 
 NEW_NAMESPACES = 0x7E020080  # CLONE_NEW* for mount, cgroup, uts, ipc, user, pid, net and time
-TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423  # the last loads drivers for modems
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 MOVING = 0x2A  # FALLOC_FL_PUNCH_HOLE, _COLLAPSE_RANGE and _INSERT_RANGE, which take nothing
 NETLINK_ROUTE = 0
+#: What the internet is made of: streams, datagrams, and raw ones, which nobody inside may have, by their protocols.
+#: All others are modules, which the kernel would load for the asking.
+SOCKET_TYPES, TYPE_MASK = (1, 2, 3), 0xF
+PROTOCOLS = (1, 6, 17, 58, 262)  # ICMP, TCP, UDP, ICMP for version 6, and TCP by several ways
 
 # name: (x86_64, aarch64); None where the architecture has no such call.
 REFUSED: dict[str, tuple[int | None, int | None]] = {
@@ -44,6 +48,7 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "clock_adjtime": (305, 266), "adjtimex": (159, 171), "iopl": (172, None), "ioperm": (173, None),
     "syslog": (103, 116), "vhangup": (153, 58), "lookup_dcookie": (212, 18), "nfsservctl": (180, 42),
     "move_pages": (279, 239), "migrate_pages": (256, 238), "mbind": (237, 235), "set_mempolicy": (238, 237),
+    "set_mempolicy_home_node": (450, 450),
     "uselib": (134, None), "ustat": (136, None), "sysfs": (139, None), "modify_ldt": (154, None),
     "kcmp": (312, 272), "process_madvise": (440, 440), "lsm_set_self_attr": (460, 460),
 }  # fmt: skip
@@ -52,6 +57,10 @@ ABSENT: dict[str, tuple[int | None, int | None]] = {
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
+    # its rules hold files that have no name and no descriptor any more, which nobody could find on a full disk
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
 }
 
 
@@ -146,6 +155,7 @@ def build(machine: str = "", *, allocate: bool = False) -> bytes:
     program.answer(ERRNO | errno.ENOSYS, "enosys")
     program.answer(ERRNO | errno.EAFNOSUPPORT, "family")
     program.answer(ERRNO | errno.EOPNOTSUPP, "unsupported")
+    program.answer(ERRNO | errno.EPROTONOSUPPORT, "protocol")
     program.answer(KILL, "kill")
     return program.assemble()
 
@@ -168,16 +178,30 @@ def _check_arguments(program: Assembler) -> None:
     program.place("ioctl")
     _argument(program, 1)
     program.jump(JUMP_EQUAL, TIOCSTI, then="eperm")
+    program.jump(JUMP_EQUAL, TIOCSETD, then="eperm")
     program.jump(JUMP_EQUAL, TIOCLINUX, then="eperm", otherwise="allow")
 
     program.place("socket")
     _argument(program, 0)
-    program.jump(JUMP_EQUAL, AF_INET, then="allow")
-    program.jump(JUMP_EQUAL, AF_INET6, then="allow")
+    program.jump(JUMP_EQUAL, AF_INET, then="internet")
+    program.jump(JUMP_EQUAL, AF_INET6, then="internet")
     program.jump(JUMP_EQUAL, AF_UNIX, then="allow")
     program.jump(JUMP_EQUAL, AF_NETLINK, otherwise="family")
     _argument(program, 2)
     program.jump(JUMP_EQUAL, NETLINK_ROUTE, then="allow", otherwise="family")
+
+    program.place("internet")
+    _argument(program, 1)
+    program.mask(TYPE_MASK)
+    for number in SOCKET_TYPES[:-1]:
+        program.jump(JUMP_EQUAL, number, then="by protocol")
+    program.jump(JUMP_EQUAL, SOCKET_TYPES[-1], otherwise="protocol")
+
+    program.place("by protocol")
+    _argument(program, 2)
+    for number in PROTOCOLS:
+        program.jump(JUMP_EQUAL, number, then="allow")
+    program.jump(JUMP_EQUAL, 0, then="allow", otherwise="protocol")  # the usual one
 
     program.place("socketpair")
     _argument(program, 0)

@@ -66,10 +66,12 @@ class Egress:
     Attributes:
         allow: As in ``10.1.0.0/16``.
         deny: The same.
+        lookups: Names may be looked up although everything is denied.
     """
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    lookups: bool = False
 
 
 class Mount(NamedTuple):

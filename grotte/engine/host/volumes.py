@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -74,7 +75,7 @@ class VolumeKeeper:
         """There is no volume here, and no remains of one."""
         return not os.listdir(self._home)
 
-    @property
+    @cached_property
     def file_system(self) -> int:
         """The type of the file system that volumes are on."""
         home = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -17,6 +17,7 @@ from anyio import to_thread
 from grotte.engine.builds.catalogue import Catalogue, new_layer_id
 from grotte.engine.builds.request import Credentials
 from grotte.engine.host import HostError, SandboxHost
+from grotte.engine.host.standalone.archives import BOMB_BYTES, BOMB_RATIO
 from grotte.engine.images import debian, rootfs
 from grotte.engine.images.layout import read_layout
 from grotte.engine.images.reference import ImageError, ImageReference
@@ -69,11 +70,12 @@ class Puller:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700, parents=True)
 
-    async def pull(self, name: str, credentials: Credentials | None, say: Say, hold: Hold) -> Image:
+    async def pull(self, name: str, owner: str, credentials: Credentials | None, say: Say, hold: Hold) -> Image:
         """Have an image here.
 
         Args:
             name: As whoever builds calls it.
+            owner: Who that is.
             credentials: Who may have it.
             say: Is told how it goes.
             hold: Is told which layers must not go, whenever there are more.
@@ -86,7 +88,7 @@ class Puller:
             if isinstance(source, Path):
                 say(f"taking in {source}")
                 return await self._take_in(await rootfs.pack(source, stage), say, hold)
-            return await self._fetch(source, credentials, stage, say, hold)
+            return await self._fetch(source, owner, credentials, stage, say, hold)
 
     async def make_debian(self, say: Say, hold: Hold, *, fresh: bool) -> Image:
         """Have Debian's own packages here, as an image.
@@ -125,25 +127,33 @@ class Puller:
     async def _take_in(self, archive: Path, say: Say, hold: Hold) -> Image:
         with archive.open("rb") as file:
             digest = await to_thread.run_sync(rootfs.digest, file)
-        return Image(await self._layers([digest], [archive], say, hold), {})
+        return Image(await self._layers([digest], [archive], say, hold, proven=True), {})
 
     async def _fetch(
-        self, source: ImageReference, credentials: Credentials | None, stage: Path, say: Say, hold: Hold
+        self, source: ImageReference, owner: str, credentials: Credentials | None, stage: Path, say: Say, hold: Hold
     ) -> Image:
         skopeo = Skopeo(source, credentials, stage)
-        config = await skopeo.inspect()
-        known = self._known(config)
+        told = await skopeo.inspect()
+        config = read_config(told)
+        pulled = f"pulled:{owner}:{hashlib.sha256(told).hexdigest()}"
+        known = self._known(config) if self._catalogue.layer(pulled) is not None else None
         if known is None:
             self._check_disk()
             await skopeo.copy(stage, say)
             data, blobs = await to_thread.run_sync(read_layout, stage)
-            config = read_config(data)
-            known = await self._layers(config.rootfs.diff_ids, blobs, say, hold)
+            fetched = read_config(data)
+            known = await self._layers(fetched.rootfs.diff_ids, blobs, say, hold)
+            if known and fetched.rootfs == config.rootfs:
+                self._catalogue.add_layer(pulled, known[0])
+            config = fetched
         hold(known)
         return Image(known, _envs(config))
 
     def _known(self, config: Config) -> list[str] | None:
-        """The layers of an image, if all are here."""
+        """The layers of an image, if all are here.
+
+        That they are named says nothing: anybody can name those of anybody else. Whoever asks must have had them once.
+        """
         found = [self._catalogue.layer(_key(digest)) for digest in distinct(config.rootfs.diff_ids)]
         layers = [layer for layer in found if layer is not None]
         return layers[::-1] if len(layers) == len(found) else None
@@ -153,8 +163,18 @@ class Puller:
         if info.f_bavail * info.f_frsize < SPARE_DISK:
             raise ImageError("the disk is nearly full: there is no room for an image")
 
-    async def _layers(self, digests: list[str], archives: list[Path], say: Say, hold: Hold) -> list[str]:
-        """Unpack what is not here yet; the layers, topmost first."""
+    async def _layers(
+        self, digests: list[str], archives: list[Path], say: Say, hold: Hold, *, proven: bool = False
+    ) -> list[str]:
+        """Unpack what is not here yet; the layers, topmost first.
+
+        Args:
+            digests: What the archives unpack to, as somebody says.
+            archives: Lowest first, as the digests are.
+            say: Is told how it goes.
+            hold: Is told which layers must not go.
+            proven: The digests were made of the archives.
+        """
         if len(digests) != len(archives):
             raise ImageError(f"the image has {len(archives)} layers, and digests for {len(digests)}")
         by_digest = dict(zip(digests, archives, strict=True))
@@ -170,6 +190,8 @@ class Puller:
                     say(f"unpacking layer {number} of {len(wanted)}")
                     layer, size = await self._unpack(by_digest[digest], digest, left)
                     left -= size
+                elif not proven:
+                    await to_thread.run_sync(_prove, by_digest[digest], digest)
                 layers.insert(0, layer)
                 hold(layers)
         return layers
@@ -188,6 +210,18 @@ class Puller:
             os.close(handle)
         self._catalogue.add_layer(_key(digest), layer)
         return layer, size
+
+
+def _prove(archive: Path, digest: str) -> None:
+    """See to it that whoever names a layer has it.
+
+    Raises:
+        ImageError: the archive is another.
+    """
+    with archive.open("rb") as file:
+        limit = min(MAX_IMAGE, max(BOMB_BYTES, BOMB_RATIO * archive.stat().st_size))
+        if rootfs.digest(file, limit) != digest:
+            raise ImageError(f"the image was refused: layer {digest[:19]}… is not what its digest says")
 
 
 def distinct(digests: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -36,11 +37,15 @@ async def pack(source: Path, room: Path) -> Path:
     return target
 
 
-def digest(file: BinaryIO) -> str:
+def digest(file: BinaryIO, limit: float = math.inf) -> str:
     """The digest of an archive, unpacked.
 
+    Args:
+        file: The archive.
+        limit: How many bytes it may unpack to.
+
     Raises:
-        ImageError: it cannot be read.
+        ImageError: it cannot be read, or is larger.
     """
     start = file.read(2)
     file.seek(0)
@@ -49,6 +54,9 @@ def digest(file: BinaryIO) -> str:
     try:
         while piece := source.read(PIECE):
             found.update(piece)
+            limit -= len(piece)
+            if limit < 0:
+                raise ImageError("the archive unpacks to more than it may")
     except (OSError, EOFError) as error:
         raise ImageError(f"the root file system cannot be read: {error}") from None
     return f"sha256:{found.hexdigest()}"

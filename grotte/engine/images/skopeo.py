@@ -63,16 +63,15 @@ class Skopeo:
         if credentials is not None and not image.registry:
             raise ImageError(f"credentials need the registry's name: HOST/{image.name}, not {image.name}")
 
-    async def inspect(self) -> Config:
-        """The image's configuration.
+    async def inspect(self) -> bytes:
+        """The image's configuration, as the registry has it.
 
         Raises:
             ImageError: there is no such image for this machine, or it cannot be had.
         """
         with self._access() as options:
             command = [*self._command(), "inspect", *options(""), "--config", "--raw", self._address]
-            answer = await self._run(command, _ignore, INSPECT_SECONDS)
-        return read_config(answer)
+            return await self._run(command, _ignore, INSPECT_SECONDS)
 
     async def copy(self, target: Path, on_line: programs.OnLine) -> None:
         """Fetch the image into an OCI layout, for this machine's architecture; what is there already is not fetched.

@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +21,7 @@ import anyio
 
 from grotte.engine.faults import ControlFault
 from grotte.engine.host import Guest, GuestError, HostError, SandboxHost
-from grotte.engine.host.gauge import DiskUse
+from grotte.engine.host.gauge import DiskUse, Held
 from grotte.engine.host.spec import BYTES_PER_FILE, MIB, Limits
 
 log = logging.getLogger("grotte.engine")
@@ -100,7 +101,8 @@ class DiskGuard:
         self.free = self._look()
         self._baseline = self.free
         self.seen: dict[str, Seen] = {}
-        self._open: dict[str, DiskUse] = {}
+        self._volumes: dict[str, Seen] = {}
+        self._held: dict[str, Held] = {}
         self._rest_until = self._short_rest_until = 0.0
         self._postponed = False
         self._measuring = anyio.Lock()
@@ -158,13 +160,18 @@ class DiskGuard:
     async def keep(self) -> None:
         """Watch the disk, for ever; to be run as a task."""
         while True:
-            before, self.free = self.free, self._look()
-            fast = (before - self.free).beyond(FAST)
-            await anyio.sleep(FAST_POLL if fast or self._host.room.low else POLL)
+            await anyio.sleep(FAST_POLL if self._fast() or self._host.room.low else POLL)
             try:
                 await self._turn(time.monotonic())
-            except GuestError as error:
+            except (GuestError, OSError) as error:
                 log.warning("event=disk_not_measured reason=%s", error)
+
+    def _fast(self) -> bool:
+        """Whether the disk is losing much."""
+        before = self.free
+        with suppress(OSError):  # the data directory has gone: it is the turn that says so
+            self.free = self._look()
+        return (before - self.free).beyond(FAST)
 
     async def _turn(self, now: float) -> None:
         """Do what the disk's state asks for."""
@@ -192,7 +199,7 @@ class DiskGuard:
         room, low = self._host.room, self._reserve.beyond(free)
         if low and not room.low:
             log.error("event=disk_low free_mib=%d free_files=%d", free.bytes // MIB, free.files)
-            for seen in self.seen.values():
+            for seen in (*self.seen.values(), *self._volumes.values()):
                 seen.before = seen.use
         if low:
             left, kept = (f"{use.bytes // MIB} MiB and {use.files} files" for use in (free, self._reserve))
@@ -218,15 +225,17 @@ class DiskGuard:
         self._rest_until = began + CALM
         if not guests:
             return
-        self._open = await self._host.gauge.removed_but_open()
+        self._held = await self._host.gauge.removed_but_open()
         for guest in guests:
             await self._measure(guest)
+        await self._measure_volumes(guests)
         took = time.monotonic() - began
         self._rest_until = began + max(CALM, took / SHARE)
         self._short_rest_until = began + took * (1 + PAUSE)
 
     async def _measure(self, guest: Guest) -> None:
-        guest.quota.look_again = partial(self._look_again, guest)
+        if not guest.closed.is_set():  # it lets go of this when it ends
+            guest.quota.look_again = partial(self._look_again, guest)
         async with self._measuring:
             began = time.monotonic()
             seen = self.seen.setdefault(guest.sandbox_id, Seen())
@@ -241,6 +250,27 @@ class DiskGuard:
             seen.took = seen.at - began
         await self._judge(guest, seen.use)
 
+    async def _measure_volumes(self, guests: list[Guest]) -> None:
+        """Look at the volumes of sandboxes that may have written to them: these have no limit of their own."""
+        for volume in self._volumes.keys() - _volumes_of(self._host.guests):
+            del self._volumes[volume]
+        share = 1 / PAUSE if self._host.room.low else SHARE
+        for volume in _volumes_of(guests):
+            seen = self._volumes.setdefault(volume, Seen())
+            began = time.monotonic()
+            if seen.at and began - seen.at < seen.took / share:
+                self._postponed = True
+                continue
+            try:
+                use = await self._host.gauge.lying(f"volumes/{volume}", UNBOUNDED)
+            except GuestError as error:
+                if error.code != "out_of_range":
+                    continue
+                use = UNBOUNDED  # made so that nobody can tell: if the disk runs low, it is why
+            seen.before = seen.before if seen.at else use
+            seen.use, seen.at = use, time.monotonic()
+            seen.took = seen.at - began
+
     async def _weigh(self, guest: Guest) -> DiskUse | None:
         """What a sandbox holds; None if it is gone, or is about to be."""
         if own := self._host.own_disk(guest.sandbox_id):
@@ -252,7 +282,7 @@ class DiskGuard:
                 return None
             log.warning("event=unmeasurable sandbox=%s reason=%s", guest.sandbox_id, error)
             return self._limit + DiskUse(0, 1)
-        return lying + self._open.get(guest.sandbox_id, NOTHING)
+        return lying + self._held.get(guest.sandbox_id, Held()).use
 
     # -- consequences ------------------------------------------------------------------------------------------------
 
@@ -270,19 +300,33 @@ class DiskGuard:
 
     async def _stop_growing(self) -> None:
         """Stop the sandbox that has taken the most of the disk since it is low; end it if it left too little."""
-        grown = [
-            (seen.use - seen.before, guest)
-            for guest in self._host.guests
-            if not guest.quota.full and (seen := self.seen.get(guest.sandbox_id)) is not None and seen.at
-        ]
-        growth, guest = max(grown, key=lambda pair: _weight(pair[0]), default=(NOTHING, None))
-        if guest is None or not growth.beyond(GROWTH):
+        if await self._stop_hiding():
+            return
+        guests = [guest for guest in self._host.guests if not guest.quota.full]
+        grown = [(self._growth(guest), guest) for guest in guests]
+        growth, guest = max(grown, key=lambda pair: sum(map(_weight, pair[0])), default=((NOTHING, NOTHING), None))
+        own, of_volumes = growth
+        if guest is None or not (own + of_volumes).beyond(GROWTH):
             return
         await self._stop(guest, f"disk full: this sandbox was taking the most; {self._host.room.low}")
         half = DiskUse(self._reserve.bytes // 2, self._reserve.files // 2)
-        if half.beyond(self._look()):
+        if own.beyond(GROWTH) and half.beyond(self._look()):
             self.told(guest.sandbox_id, "disk full: there is too little left to keep the files of this sandbox")
             await self._end(guest)
+
+    def _growth(self, guest: Guest) -> tuple[DiskUse, DiskUse]:
+        """By how much a sandbox and its volumes have grown since the disk is low."""
+        seen = self.seen.get(guest.sandbox_id)
+        own = NOTHING if seen is None or not seen.at else seen.use - seen.before
+        volumes = [self._volumes[volume] for volume in guest.quota.volumes if volume in self._volumes]
+        return own, sum((volume.use - volume.before for volume in volumes), NOTHING)
+
+    async def _stop_hiding(self) -> bool:
+        """Stop those of whom nobody can tell what they hold: others must not pay for them."""
+        hiding = [guest for guest in self._host.guests if self._held.get(guest.sandbox_id, Held()).unseen]
+        for guest in hiding:
+            await self._stop(guest, f"disk full: what this sandbox holds cannot be measured; {self._host.room.low}")
+        return bool(hiding)
 
     async def _stop(self, guest: Guest, reason: str) -> None:
         """Let nothing run in a sandbox that could write."""
@@ -290,7 +334,7 @@ class DiskGuard:
         self.stops += 1
         log.warning("event=disk_stop sandbox=%s reason=%s", guest.sandbox_id, reason)
         self.told(guest.sandbox_id, reason)
-        self._open.pop(guest.sandbox_id, None)
+        self._held.pop(guest.sandbox_id, None)
         try:
             with anyio.fail_after(PATIENCE):
                 await guest.kill_all()
@@ -304,6 +348,10 @@ class DiskGuard:
                 await guest.kill()
         except HostError as error:
             log.error("event=disk_stop_failed sandbox=%s reason=%s", guest.sandbox_id, error)  # noqa: TRY400  (no bug)
+
+
+def _volumes_of(guests: Iterable[Guest]) -> set[str]:
+    return {volume for guest in guests for volume in guest.quota.volumes}
 
 
 def _weight(use: DiskUse) -> int:

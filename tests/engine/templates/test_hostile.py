@@ -13,7 +13,8 @@ import pytest
 
 from tests.engine.templates.building import Templates, copy, packed
 from tests.engine.templates.test_images import file
-from tests.engine.wire import check_error
+from tests.engine.wire import OTHER_KEY, check_error
+from tests.support.engine import Engine
 from tests.support.images import Layer, Layout, Registry, digest_of, layer, tar_of
 
 Fill = Callable[[tarfile.TarFile], object]
@@ -152,6 +153,21 @@ def test_layers_that_are_not_what_the_image_says_are_refused(
     wrong = layer(tar)
     image = registry.push("wrong:diff", Layer(wrong.blob, wrong.media, digest_of(b"something else")))
     assert "its content has the digest" in templates.failure("hostile", fromImage=image)["message"]
+
+
+def test_the_layers_of_others_cannot_be_had_by_their_names(
+    templates: Templates, registry: Registry, builder: Engine
+) -> None:
+    # Door: an image that names a layer which the build of another key has brought here, and brings another one itself.
+    private = layer(packed(lambda tar: file(tar, "private", b"of somebody else"), compress=False))
+    image = registry.push("private", private)
+    templates.build("theirs", fromImage=image)
+    junk = layer(packed(lambda tar: file(tar, "junk", b"x"), compress=False))
+    with Templates(builder.url, OTHER_KEY) as others:
+        for envs in ((), ("ANY=thing",)):
+            claims = registry.push("claims", Layer(junk.blob, junk.media, private.diff_id), envs=envs)
+            assert "is not what its digest says" in others.failure("mine", fromImage=claims)["message"]
+        others.build("honest", fromImage=image)
 
 
 def test_a_registry_that_lies_is_found_out(templates: Templates, registry: Registry, tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from grotte.engine.builds import contexts
 from grotte.engine.builds.logs import MAX_ENTRIES, MAX_MESSAGE, BuildLogs
 from grotte.engine.builds.schema import SCHEMA
 from grotte.engine.builds.steps import expand, read_steps
+from grotte.engine.faults import ControlFault
 from grotte.engine.images.puller import distinct
 from grotte.engine.images.reference import ImageError, parse_image
 from grotte.engine.images.skopeo import read_config
@@ -140,3 +143,19 @@ def test_a_log_is_bounded() -> None:
     assert [entry.message for entry in logs.page("build", 0, 10, "error")] == ["why"]
     assert len(logs.writer("build").last) == 0
     database.close()
+
+
+async def test_addresses_for_uploads_are_an_owners_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Door: so many addresses that those of others go.
+    monkeypatch.setattr(contexts, "MAX_UPLOADS", 3)
+    offered = contexts.Contexts(tmp_path / "contexts")
+    others = offered.offer("other", "a" * 64)
+    own = [offered.offer("greedy", "b" * 64) for _ in range(5)]
+
+    async def nothing() -> AsyncIterator[bytes]:
+        yield b"this is no archive"
+
+    for token, status in ((others, 400), (own[4], 400), (own[1], 403)):
+        with pytest.raises(ControlFault) as caught:
+            await offered.receive(token, nothing())
+        assert caught.value.status == status

@@ -67,7 +67,8 @@ class Accounts:
             return table.users[name]
         for fields in table.lines:
             if fields[0] == name and name and len(fields) >= 6:
-                account = Account(name, int(fields[2]), int(fields[3]), fields[5] or "/")
+                home = fields[5] if fields[5].startswith("/") else "/"
+                account = Account(name, int(fields[2]), int(fields[3]), home)
                 table.users[name] = account
                 return account
         if name == "root":

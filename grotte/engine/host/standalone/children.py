@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -50,6 +51,7 @@ class WantedNetwork(TypedDict):
     resolvers: list[str]
     allow: list[str]
     deny: list[str]
+    lookups: bool
 
 
 @dataclass
@@ -105,9 +107,10 @@ def first_process(child: Child) -> int | None:
     return child.first or None
 
 
-def order_of(wanted: WantedNetwork) -> network.Order:
+def order_of(wanted: WantedNetwork, groups: Iterable[str]) -> network.Order:
     """Return what the engine said as the network takes it."""
-    return network.Order(tuple(wanted["resolvers"]), tuple(wanted["allow"]), tuple(wanted["deny"]))
+    resolvers, allow, deny = (tuple(wanted[name]) for name in ("resolvers", "allow", "deny"))
+    return network.Order(resolvers, allow, deny, wanted["lookups"], tuple(groups))
 
 
 def signal_process(pid: int, parent: int) -> bool:

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+KEEPER = "KEEPER"
+
 
 def start(
     arguments: Sequence[str],
@@ -41,6 +43,22 @@ def start(
     return programs.start(arguments, streams, cwd, environment, user=account.uid, group=account.gid, groups=groups)
 
 
+class _Own:
+    """The real id of this process, which is nobody's that anybody inside has: see `namespaces.IdMap.keeper`.
+
+    Attributes:
+        uid: Root's, until it is told.
+    """
+
+    uid = 0
+
+
+def settle() -> None:
+    """Take on the real id that the launcher named."""
+    _Own.uid = int(posix.environ[KEEPER.encode()])
+    posix.setresuid(_Own.uid, 0, 0)
+
+
 class _Borrowed:
     """The calling thread, and no other one, is a user's for a while."""
 
@@ -53,13 +71,14 @@ class _Borrowed:
         try:
             libc.set_groups(self._groups)
             libc.set_group(self._account.gid)
-            libc.set_user(self._account.uid)  # last: it takes away the right to do the others
+            libc.set_user(self._account.uid, self._account.uid)  # last: it takes away the right to do the others
         except OSError:
             self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
-        libc.set_user(0)
+        libc.set_user(libc.UNCHANGED, 0)  # first: it gives back the right to do the others
+        libc.set_user(_Own.uid, 0)
         libc.set_group(0)
         libc.set_groups(self._own)
         # a change of ids resets it, on some machines to what lets others look into this process

@@ -7,9 +7,11 @@ import stat
 import time
 
 from .accounts import Accounts
+from .lean import suppress
 from .wire import Json
 
 METADATA_PREFIX = "user.e2b."
+FIRST_TIME, LAST_TIME = -62135596800, 253402300799  # files may claim others
 
 _TYPE_LETTERS = {stat.S_IFDIR: "d", stat.S_IFLNK: "L", stat.S_IFIFO: "p", stat.S_IFSOCK: "S", stat.S_IFBLK: "D"}
 _TYPE_LETTERS[stat.S_IFCHR] = "D"
@@ -81,9 +83,10 @@ def permissions(mode: int) -> str:
 
 
 def timestamp(nanoseconds: int) -> str:
-    """Write a time as proto3-JSON does: UTC, with 0, 3, 6 or 9 fractional digits."""
-    seconds, fraction = divmod(nanoseconds, 10**9)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    """Write a time as proto3-JSON does: UTC, with 0, 3, 6 or 9 fractional digits, of the years 1 to 9999."""
+    seconds, fraction = divmod(min(max(nanoseconds, FIRST_TIME * 10**9), LAST_TIME * 10**9), 10**9)
+    moment = time.gmtime(seconds)
+    text = f"{moment.tm_year:04}-" + time.strftime("%m-%dT%H:%M:%S", moment)
     digits = f"{fraction:09d}"
     while digits.endswith("000"):
         digits = digits[:-3]
@@ -96,7 +99,9 @@ def metadata(path: str) -> dict[str, str]:
     try:
         for name in os.listxattr(path):
             if name.startswith(METADATA_PREFIX):
-                found[printable(name[len(METADATA_PREFIX) :])] = os.getxattr(path, name).decode()
-    except (OSError, UnicodeDecodeError):  # no such support here, or bytes that are no text
+                with suppress(UnicodeDecodeError):  # the wire has no place for what is no text
+                    key = os.fsencode(name).decode()
+                    found[key[len(METADATA_PREFIX) :]] = os.getxattr(path, name).decode()
+    except OSError:  # no such support here
         pass
     return found

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 COPY_CHUNK = 1 << 20
+MAX_PAGE = 8 << 20  # bytes of a list in one answer: half of what a frame holds
+ENTRY_KEYS = 300
 MAX_SPECIAL_FILE = 16 << 20
 
 _CODES = {
@@ -82,26 +84,30 @@ class Files:
         except OSError as error:
             raise refusal(error, path) from error
 
-    def list_dir(self, path: str, depth: int, account: Account) -> list[Json]:
-        """Describe the entries of a directory, and of those below it down to a depth, in lexical order."""
+    def list_dir(self, path: str, depth: int, skip: int, account: Account) -> Json:
+        """Describe the entries of a directory, and of those below it down to a depth, in lexical order.
+
+        One answer holds so much: it says how many to skip in the next question, or 0 at the end.
+        """
         path = resolve(path, account)
         try:
             if not stat.S_ISDIR(os.stat(path).st_mode):
                 raise RefusedError("invalid_argument", f"path is not a directory: {path}")
-            return list(self._walk(path, max(depth, 1)))
+            return self._page(path, max(depth, 1), skip)
         except OSError as error:
             raise refusal(error, path) from error
 
-    def _walk(self, path: str, depth: int) -> Iterator[Json]:
-        pending = [(f"{path.rstrip('/')}/{name}", 1) for name in sorted(os.listdir(path), reverse=True)]
-        while pending:
-            child, level = pending.pop()
-            try:
-                yield describe(child, self._accounts)
-                if level < depth and stat.S_ISDIR(os.lstat(child).st_mode):
-                    pending += [(f"{child}/{name}", level + 1) for name in sorted(os.listdir(child), reverse=True)]
-            except FileNotFoundError:  # removed under the walk
-                continue
+    def _page(self, path: str, depth: int, skip: int) -> Json:
+        entries: list[Json] = []
+        size = 0
+        for number, child in enumerate(_walk(path, depth)):
+            if size > MAX_PAGE:
+                return {"entries": entries, "next": number}
+            if number >= skip:
+                with suppress(FileNotFoundError, NotADirectoryError):  # removed under the walk
+                    entries.append(describe(child, self._accounts))
+                    size += _length(entries[-1])
+        return {"entries": entries, "next": 0}
 
     def make_dir(self, path: str, account: Account) -> Json:
         """Make a directory with its missing parents."""
@@ -115,11 +121,9 @@ class Files:
         except OSError as error:
             code = "internal" if error.errno == errno.ENOTDIR else refusal(error, path).code
             raise RefusedError(code, f"{path}: {(error.strerror or 'failed').lower()}") from error
+        _prepare_parents(path, account, path)
         try:
-            _make_parents(path, account)
             return describe(path, self._accounts)
-        except NotADirectoryError as error:
-            raise RefusedError("internal", f"{path}: a parent is not a directory") from error
         except OSError as error:
             raise refusal(error, path) from error
 
@@ -128,9 +132,9 @@ class Files:
         source, destination = resolve(source, account), resolve(destination, account)
         try:
             os.lstat(source)
-            _make_parents(os.path.dirname(destination), account)
         except OSError as error:
             raise refusal(error, source) from error
+        _prepare_parents(destination, account)
         try:
             os.rename(source, destination)
             return describe(destination, self._accounts)
@@ -173,11 +177,13 @@ class Files:
         parent = os.path.dirname(path)
         try:
             mode = _replaceable_mode(path)
-            _make_parents(parent, account)
+            _prepare_parents(requested, account, parent)
             # watches tell by the name what the upload does to its target
             kind = "over" if os.path.lexists(path) else "part"
             temporary = f"{parent.rstrip('/')}/.grotte.{os.urandom(8).hex()}.{kind}"
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:  # the directory is there: of /proc, for one
+            raise RefusedError("internal", f"{printable(requested)}: no file can be made there") from error
         except OSError as error:
             raise refusal(error, requested) from error
         try:
@@ -201,6 +207,8 @@ class Files:
         try:
             os.rename(temporary, path)
             return describe(path, self._accounts)
+        except FileNotFoundError as error:
+            raise RefusedError("internal", f"{printable(path)}: its directory was removed meanwhile") from error
         except OSError as error:
             _discard(temporary)
             raise refusal(error, path) from error
@@ -217,9 +225,42 @@ class Files:
         return found
 
 
+def _walk(path: str, depth: int) -> Iterator[str]:
+    """Yield what is in a directory, and below it down to a depth; what closes or goes under the walk is left out."""
+    pending = [(f"{path.rstrip('/')}/{name}", 1) for name in sorted(os.listdir(path), reverse=True)]
+    while pending:
+        child, level = pending.pop()
+        yield child
+        if level < depth:
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # of /proc, some
+                if stat.S_ISDIR(os.lstat(child).st_mode):
+                    pending += [(f"{child}/{name}", level + 1) for name in sorted(os.listdir(child), reverse=True)]
+
+
+def _length(entry: Json) -> int:
+    """How long a description is at most on its way to the engine."""
+    texts = [str(value) for value in entry.values()]
+    plain = all(text.isascii() and text.isprintable() for text in texts)
+    return ENTRY_KEYS + (2 if plain else 6) * sum(map(len, texts))
+
+
 def _discard(path: str) -> None:
     with suppress(OSError):  # someone inside was faster
         os.unlink(path)
+
+
+def _prepare_parents(path: str, account: Account, parent: str = "") -> None:
+    """Make what is missing above a path, or down to a parent of another name, in the words of the protocol.
+
+    Raises:
+        RefusedError: internal, a file is in the way.
+    """
+    try:
+        _make_parents(parent or os.path.dirname(path), account)
+    except NotADirectoryError as error:
+        raise RefusedError("internal", f"{printable(path)}: a parent is not a directory") from error
+    except OSError as error:
+        raise refusal(error, path) from error
 
 
 def _make_parents(path: str, account: Account) -> None:
@@ -246,7 +287,7 @@ def _replaceable_mode(path: str) -> int:
     """Return the mode that a file has or will have; refuse what cannot be replaced by a file."""
     try:
         info = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return FILE_MODE
     if stat.S_ISDIR(info.st_mode):
         raise RefusedError("invalid_argument", f"path is a directory: {path}")

@@ -44,7 +44,7 @@ class FileWork:
             case "stat":
                 return self._files.stat(path, account)
             case "list_dir":
-                return self._files.list_dir(path, _int(request["depth"]), account)
+                return self._files.list_dir(path, _int(request["depth"]), _int(request["skip"]), account)
             case "make_dir":
                 return self._files.make_dir(path, account)
             case "move":

@@ -8,46 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import resource
 import signal
 import socket
-import stat
-from collections.abc import Iterator
-from itertools import islice
 
-from . import syscalls
+from . import held, syscalls
+from .counting import Count
 from .namespaces import DATA, mark_of
 from .wire import Json, Wire, close_all
 
 LINK_FD = 3
-BLOCK = 512
 #: A tree that is deeper cannot be measured; no path that a program can name is as long.
 MAX_DEPTH = 2100
-#: More open files than that are not looked at, of one sandbox.
-MAX_OPEN = 200_000
 LOWEST = 19
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_UPPER = re.compile(r"[,\s]upperdir=[^,\s]*/host/sandboxes/([A-Za-z0-9_-]+)/")
-
-
-class Count:
-    """Bytes and files so far."""
-
-    __slots__ = ("bytes", "files", "links")
-
-    def __init__(self) -> None:
-        self.bytes = self.files = 0
-        self.links: set[int] = set()  # files with several names count once
-
-    def add(self, info: os.stat_result) -> None:
-        """Take a file in, unless it was."""
-        if info.st_nlink != 1 and not stat.S_ISDIR(info.st_mode):
-            if info.st_ino in self.links:
-                return
-            self.links.add(info.st_ino)
-        self.files += 1
-        self.bytes += info.st_blocks * BLOCK
 
 
 def serve(link: int) -> None:
@@ -72,7 +46,7 @@ def serve(link: int) -> None:
 def _answer(request: Json) -> Json:
     try:
         if request["op"] == "open":
-            return {"id": request["id"], "ok": removed_but_open(mark_of(DATA))}
+            return {"id": request["id"], "ok": held.by_sandbox(mark_of(DATA))}
         place = f"{DATA}/host/{request['place']}"
         count = walk(place, _int(request["most_bytes"]), _int(request["most_files"]))
         return {"id": request["id"], "ok": [count.bytes, count.files]}
@@ -137,91 +111,3 @@ def _look(fd: int, count: Count, most_bytes: int, most_files: int) -> list[str]:
             if count.bytes > most_bytes or count.files > most_files:
                 break
     return below
-
-
-# -- what has no name any more -------------------------------------------------------------------------------------
-
-
-def removed_but_open(mark: str) -> dict[str, list[int]]:
-    """Return the bytes and files of each sandbox that only its processes hold, by its id.
-
-    Args:
-        mark: What the mounts of this engine's sandboxes are called.
-    """
-    found: dict[str, list[int]] = {}
-    for pids in _by_namespace().values():
-        sandbox_id, memory = _whose(pids, mark)
-        if sandbox_id:
-            count = Count()
-            for _ in islice(_held(pids, memory, count), MAX_OPEN):
-                pass
-            if count.files:
-                found[sandbox_id] = [count.bytes, count.files]
-    return found
-
-
-def _by_namespace() -> dict[str, list[str]]:
-    """The processes of other pid namespaces, by namespace."""
-    own = os.readlink("/proc/self/ns/pid")
-    found: dict[str, list[str]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            with contextlib.suppress(OSError):  # it has just ended, or is nobody's business here
-                space = os.readlink(f"/proc/{name}/ns/pid")
-                if space != own:
-                    found.setdefault(space, []).append(name)
-    return found
-
-
-def _whose(pids: list[str], mark: str) -> tuple[str, set[int]]:
-    """The sandbox that processes belong to, and the devices of what is memory there; nothing for those of others."""
-    for pid in sorted(pids, key=int):  # the first process is never in a smaller root
-        memory = {_memory_device()}
-        sandbox_id = ""
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                fields, _, rest = line.partition(" - ")
-                kind, source = rest.split(" ", 2)[:2]
-                if kind == "tmpfs":
-                    major, minor = fields.split(" ")[2].split(":")
-                    memory.add(os.makedev(int(major), int(minor)))
-                elif kind == "overlay" and source == mark and (match := _UPPER.search(rest)):
-                    sandbox_id = match[1]
-        if sandbox_id:
-            return sandbox_id, memory
-    return "", set()
-
-
-def _memory_device() -> int:
-    """The device that all anonymous files in memory are on."""
-    fd = os.memfd_create("gauge", os.MFD_CLOEXEC)
-    try:
-        return os.fstat(fd).st_dev
-    finally:
-        os.close(fd)
-
-
-def _held(pids: list[str], memory: set[int], count: Count) -> Iterator[None]:
-    """Count the files without a name that processes have open or mapped; yield at each thing that was looked at."""
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                yield
-                with contextlib.suppress(OSError):
-                    _take(os.stat(f"/proc/{pid}/fd/{name}"), memory, count)
-            for span in _mapped(pid):
-                yield
-                with contextlib.suppress(OSError):
-                    _take(os.stat(f"/proc/{pid}/map_files/{span}"), memory, count)
-
-
-def _take(info: os.stat_result, memory: set[int], count: Count) -> None:
-    if info.st_nlink == 0 and stat.S_ISREG(info.st_mode) and info.st_dev not in memory:
-        count.add(info)
-
-
-def _mapped(pid: str) -> Iterator[str]:
-    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.endswith(" (deleted)\n"):
-                yield line.split(" ", 1)[0]

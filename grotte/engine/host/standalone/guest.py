@@ -177,6 +177,7 @@ def main() -> None:
     posix.umask(0o022)
     link = socket(fileno=LINK_FD)
     posix.set_inheritable(LINK_FD, False)
+    credentials.settle()
     null = posix.open("/dev/null", posix.O_RDWR)
     for fd in (0, 1, 2):
         posix.dup2(null, fd)

@@ -25,6 +25,7 @@ from .layers import Layers
 from .namespaces import DATA, IDS, ROOT_BASE, IdMap, fork_mapped, prepare_stage
 
 MAX_MESSAGE = 64 << 10
+OWNER_TRIES = 64
 Json = dict[str, object]
 
 
@@ -42,11 +43,11 @@ class Launcher:
         self._removed: dict[str, bool] = {}
         self._layers = Layers(ids, self._tell_layer, self._leave)
         self._keepers = volumes.Keepers(ids, self._leave)
-        self._slot = 0
         self._poller = select.epoll()
         self._infos: dict[int, str] = {}
         self._networks = network.Networks(self._poller, config["pasta"], self._tell_network, self._network_closed)
         self._changes = host_addresses.watch()
+        self._engine = os.getppid()
 
     def serve(self) -> None:
         """Serve until the engine is gone; then leave nothing alive."""
@@ -59,8 +60,8 @@ class Launcher:
         try:
             while True:
                 ready = {fd for fd, _ in self._poller.poll()}
-                if wake_read in ready and signal.SIGTERM in os.read(wake_read, 4096):
-                    return
+                if wake_read in ready and signal.SIGTERM in os.read(wake_read, 4096) and os.getppid() != self._engine:
+                    return  # while there is an engine it says when: it was told to stop as well, and needs us for that
                 self._reap()
                 for info in ready & self._infos.keys():
                     self._meet(self._infos[info])
@@ -90,7 +91,7 @@ class Launcher:
         elif wanted is None:
             self._networks.close(sandbox_id, (True, ""))
         else:
-            self._networks.open(sandbox_id, child.first, child.owner, order_of(wanted))
+            self._networks.open(sandbox_id, child.first, child.owner, order_of(wanted, child.cgroups))
 
     def _files_done(self, sandbox_id: str, *, clean: bool) -> None:
         self._removed[sandbox_id] = clean
@@ -149,7 +150,17 @@ class Launcher:
         with contextlib.suppress(OSError):  # the engine is gone; the next receive tells
             self._control.send(json.dumps(message).encode())
 
+    def _fresh_owner(self) -> int:
+        """An id that owns no other sandbox, and that nobody can foresee: those inside may be able to take it on."""
+        taken = {child.owner for child in self._children.values()}
+        for _ in range(OWNER_TRIES):
+            owner = self._ids.owner(1 + int.from_bytes(os.urandom(4)) % self._ids.slots)
+            if owner not in taken:
+                break
+        return owner
+
     def _launch(self, request: Launch, link: int, stderr: int) -> None:
+        owner = self._fresh_owner()
         plan = sandbox.Plan(
             sandbox_id=request["id"],
             layers=request["layers"],
@@ -164,13 +175,15 @@ class Launcher:
             mounts=request["mounts"],
             bwrap=self._bwrap,
             command=self._config["command"],
+            keeper=self._ids.keeper(owner),
         )
         info_read, info_write = os.pipe()
         os.set_blocking(info_read, False)
-        self._slot = (self._slot + 1) % (IDS - 2)
-        owner = self._ids.owner(self._slot)
         wanted = request["network"]
-        way = None if wanted is None else self._networks.announce(plan.sandbox_id, owner, order_of(wanted))
+        way = None
+        if wanted is not None:
+            order = order_of(wanted, plan.cgroups)
+            way = self._networks.announce(plan.sandbox_id, owner, self._ids.keeper(owner), order)
         me = os.getpid()
 
         def prepare() -> None:

@@ -114,13 +114,13 @@ def set_group(gid: int) -> None:
     _of_thread(1, Word(gid), Word(gid), Word(UNCHANGED))
 
 
-def set_user(uid: int) -> None:
+def set_user(real: int, effective: int) -> None:
     """Set the real and the effective user of the calling thread alone; the saved one is its way back.
 
     Raises:
         OSError: The kernel refuses.
     """
-    _of_thread(2, Word(uid), Word(uid), Word(UNCHANGED))
+    _of_thread(2, Word(real), Word(effective), Word(UNCHANGED))
 
 
 def _of_thread(which: int, *arguments: int | _CData) -> None:

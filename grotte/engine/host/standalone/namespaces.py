@@ -21,6 +21,8 @@ DEVICES = f"{STAGE}/dev"
 IDS = 65536
 ROOT_BASE = 0x70000000  # above the subuid ranges of shadow and the container ranges of systemd
 OWNER_BASE = ROOT_BASE + IDS
+#: What the owner of a namespace is called in it, where it is none of the ids that everybody knows.
+KEEPER = 0x7FFFFFF0
 HANDSHAKE_MS = 10_000
 
 
@@ -46,14 +48,36 @@ class IdMap:
     privileged: bool
 
     def owner(self, slot: int) -> int:
-        """The id that owns the namespace of one sandbox: kernel quotas per user are then quotas per sandbox."""
-        return OWNER_BASE + slot if self.privileged else 1 + slot % (min(self.uids, self.gids) - 1)
+        """The id that owns the namespace of one sandbox: kernel quotas per user are then quotas per sandbox.
 
-    def write(self, pid: int) -> None:
+        Args:
+            slot: 0 for the engine's own processes, 1 to `slots` for sandboxes.
+        """
+        if self.privileged:
+            return OWNER_BASE + slot
+        half = min(self.uids, self.gids) // 2  # nobody's inside, but for somebody who wants it to be
+        return half + slot % (half - 2)
+
+    @property
+    def slots(self) -> int:
+        """How many sandboxes can have an owner of their own."""
+        return IDS - 2 if self.privileged else min(self.uids, self.gids) // 2 - 3
+
+    def keeper(self, owner: int) -> int:
+        """What the owner of a namespace is called in it.
+
+        The kernel counts some things by user for the whole machine: descriptors on their way through sockets, say.
+        Whoever passes some on for the engine has this as its real id, so that no other sandbox can use up its share.
+        """
+        return KEEPER if self.privileged else owner
+
+    def write(self, pid: int, owner: int) -> None:
         """Give a process in a fresh user namespace its map."""
         for kind, count in (("uid", self.uids), ("gid", self.gids)):
             # Two lines, because newuidmap mapped 0 and the others apart, and a line must not span both.
             lines = f"0 {self.base} 1\n1 {self.base + 1} {count - 1}\n"
+            if self.privileged and kind == "uid":
+                lines += f"{KEEPER} {owner} 1\n"
             with open(f"/proc/{pid}/{kind}_map", "w", encoding="ascii") as file:
                 file.write(lines)
 
@@ -105,7 +129,7 @@ def fork_mapped(
         _run_child(unshared, mapped, owner, namespaces, prepare, inside)
     try:
         if unshared.wait():
-            ids.write(pid)
+            ids.write(pid, owner)
             mapped.open()
     except OSError as error:
         os.write(2, f"{error}\n".encode())

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from . import host_addresses, netfilter, syscalls, taps
+from . import groups, host_addresses, netfilter, syscalls, taps
 from .taps import INTERFACE, TUN, TUN_DEVICE
 
 ADDRESS, MASK, GATEWAY, FORWARDER = "10.0.2.100", "255.255.255.0", "10.0.2.2", "10.0.2.3"
@@ -39,11 +39,15 @@ class Order:
         resolvers: Addresses that may be asked for names.
         allow: Ranges that may be reached.
         deny: Ranges that may not be reached, unless they are allowed.
+        lookups: Names may be looked up although everything is denied.
+        groups: The sandbox's control groups: carrying its packets is its own work.
     """
 
     resolvers: tuple[str, ...]
     allow: tuple[str, ...]
     deny: tuple[str, ...]
+    lookups: bool = False
+    groups: tuple[str, ...] = ()
 
 
 @dataclass
@@ -96,19 +100,24 @@ class Way:
         transaction: Sets the filter.
         handover: Takes the other end of the interface.
         errors: Where it writes what went wrong.
+        keeper: The real id with which it hands something over, see `namespaces.IdMap.keeper`.
     """
 
     transaction: bytes
     handover: socket.socket
     errors: int
+    keeper: int
 
     def open(self) -> None:
         """Make it. A sandbox without its network is still a sandbox."""
         try:
             netfilter.apply(self.transaction)
+            os.setresuid(self.keeper, 0, 0)
             _hand_over(self.handover)
         except OSError as error:
             os.write(self.errors, f"{error}\n".encode(errors="replace"))
+        finally:
+            os.setresuid(0, 0, 0)
 
 
 @dataclass
@@ -162,10 +171,10 @@ class Networks:
         self._filter(link, theirs)
         theirs.close()
 
-    def announce(self, sandbox_id: str, owner: int, order: Order) -> Way:
+    def announce(self, sandbox_id: str, owner: int, keeper: int, order: Order) -> Way:
         """A sandbox is about to begin: return what it has to do to get a way out."""
         link, theirs = self._new_link(sandbox_id, owner, order)
-        return Way(self._compiled(order), theirs, link.errors)
+        return Way(self._compiled(order), theirs, link.errors, keeper)
 
     def _new_link(self, sandbox_id: str, owner: int, order: Order) -> tuple[Link, socket.socket]:
         log, errors = os.pipe()
@@ -195,7 +204,7 @@ class Networks:
             for pid in ending.pids:
                 os.kill(pid, signal.SIGKILL)  # it is not reaped yet, so it is this one
             if answer is not None and link.tries:  # the sandbox goes on, and pasta's end does not remove it
-                ending.pids.add(self._fork(link.errors, lambda: _remove(link.first)))
+                ending.pids.add(self._fork(link.errors, lambda: _remove(link)))
             self._let_go(link)
             os.close(link.log)
             os.close(link.errors)
@@ -334,15 +343,15 @@ class Networks:
         taps.let_go(link.tap)
         link.tap = -1
         self._carry(link)
-        link.sender = self._fork(link.errors, lambda: _send_again(link.first, frames))
+        link.sender = self._fork(link.errors, lambda: _send_again(link, frames))
 
     def _filter(self, link: Link, handover: socket.socket | None = None) -> None:
         link.stale = False
         transaction = self._compiled(link.order)
-        link.keeper = self._fork(link.errors, lambda: _keep(link.first, transaction, handover))
+        link.keeper = self._fork(link.errors, lambda: _keep(link, transaction, handover))
 
     def _compiled(self, order: Order) -> bytes:
-        resolvers = () if netfilter.EVERYTHING in order.deny else order.resolvers
+        resolvers = () if netfilter.EVERYTHING in order.deny and not order.lookups else order.resolvers
         closed = (*self._local, f"{GATEWAY}/32", f"{FORWARDER}/32")  # pasta's own, behind which a host may be
         return netfilter.compiled(netfilter.Policy(resolvers, closed, order.allow, order.deny))
 
@@ -362,6 +371,7 @@ class Networks:
     def _become_pasta(self, link: Link, pause: float) -> None:
         time.sleep(pause)
         launcher = os.getppid()
+        groups.work_for(link.order.groups)
         os.setgroups([])
         os.setresgid(link.owner, link.owner, link.owner)
         os.setresuid(link.owner, link.owner, link.owner)
@@ -384,6 +394,7 @@ def arguments(first: int, forward_names: bool) -> list[str]:
         "-f",
         "-q",
         "-4",
+        "--no-netns-quit",  # it may not look at where its namespace is, and newer ones end then
         "--userns",
         f"{space}/user",
         "--netns",
@@ -418,15 +429,17 @@ def _fork(errors: int, run: Callable[[], None]) -> int:
         os._exit(status)
 
 
-def _enter(first: int) -> None:
+def _enter(first: int, owner: int) -> None:
     namespace = os.open(f"/proc/{first}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    if syscalls.namespace_owner(namespace) != owner:  # its number is another process's by now, perhaps the host's
+        raise OSError("the sandbox is gone")
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
     os.close(namespace)
 
 
-def _keep(first: int, transaction: bytes, handover: socket.socket | None) -> None:
+def _keep(link: Link, transaction: bytes, handover: socket.socket | None) -> None:
     """Set the filter of a sandbox; then, if there is no interface yet, make it, and hand its other end over."""
-    _enter(first)
+    _enter(link.first, link.owner)
     netfilter.apply(transaction)
     if handover is not None:
         _hand_over(handover)
@@ -436,13 +449,13 @@ def _hand_over(handover: socket.socket) -> None:
     socket.send_fds(handover, [b"+"], [taps.make(ADDRESS, MASK, GATEWAY)])
 
 
-def _send_again(first: int, frames: list[bytes]) -> None:
-    _enter(first)
+def _send_again(link: Link, frames: list[bytes]) -> None:
+    _enter(link.first, link.owner)
     taps.send_again(frames)
 
 
-def _remove(first: int) -> None:
-    _enter(first)
+def _remove(link: Link) -> None:
+    _enter(link.first, link.owner)
     taps.remove()
 
 

@@ -179,7 +179,11 @@ def _attempts(command: list[str]) -> list[list[str]]:
     wrapped = [SHELL, "-c", 'exec "$@"', command[0], *command]
     if not exists(SHELL):
         return [command]
-    return [command, wrapped] if command[0].startswith("/") and posix.access(command[0], posix.X_OK) else [wrapped]
+    return [command, wrapped] if command[0].startswith("/") and _is_runnable(command[0]) else [wrapped]
+
+
+def _is_runnable(path: str) -> bool:
+    return posix.access(path, posix.X_OK, effective_ids=True)
 
 
 def _directory(cwd: object, account: Account) -> str:

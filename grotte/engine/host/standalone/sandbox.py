@@ -7,9 +7,11 @@ import fcntl
 import os
 import resource
 import signal
+import sys
 from dataclasses import dataclass
 
-from . import disks, syscalls, taps
+from . import disks, groups, syscalls, taps
+from .credentials import KEEPER
 from .namespaces import DATA, DEVICES, HOST_USR, ROOT, RUNTIME, TERMINALS, mark_of
 from .network import Way
 
@@ -47,6 +49,7 @@ class Plan:
         mounts: Volumes and where they are mounted.
         bwrap: Descriptor of bubblewrap, whose path may be closed to root inside, or hidden.
         command: What to run as the first process.
+        keeper: The real id of that process, see `namespaces.IdMap.keeper`.
     """
 
     sandbox_id: str
@@ -62,12 +65,13 @@ class Plan:
     mounts: list[list[str]]
     bwrap: int
     command: list[str]
+    keeper: int
 
 
 def prepare(plan: Plan, link: int, stderr: int, info: int) -> list[int]:
     """Do what needs the launcher's rights; return the descriptors that the sandbox starts with."""
     for group in plan.cgroups:
-        _join(group)
+        groups.join(group)
     # The quota must be in place before the namespace is made: it then counts all users of the sandbox together.
     if plan.max_pids:
         _limit(resource.RLIMIT_NPROC, plan.max_pids)
@@ -75,19 +79,6 @@ def prepare(plan: Plan, link: int, stderr: int, info: int) -> list[int]:
     seccomp = os.open(f"{DATA}/host/seccomp.bpf", os.O_RDONLY)
     null = os.open("/dev/null", os.O_RDWR)
     return _arrange([null, null, stderr, link, info, seccomp])
-
-
-def _join(group: str) -> None:
-    """Put the calling process into a cgroup."""
-    try:
-        # One thread that moves itself is let through at once; for a process, the kernel stops all others first.
-        file = os.open(f"{group}/tasks", os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # version 2 does not have it
-        file = os.open(f"{group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(file, b"0")
-    finally:
-        os.close(file)
 
 
 def _arrange(sources: list[int]) -> list[int]:
@@ -120,9 +111,15 @@ def enter(plan: Plan, launcher: int, way: Way | None) -> None:
     if plan.max_data:
         _limit(resource.RLIMIT_DATA, plan.max_data)
     _limit(resource.RLIMIT_CORE, NO_CORE)
-    _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+    _limit(resource.RLIMIT_NOFILE, min(OPEN_FILES, _reach(resource.RLIMIT_NOFILE)))
     os.chdir("/")
     os.execve(plan.bwrap, bubblewrap_arguments(plan), {})  # noqa: S606 - no shell is what we want
+
+
+def _reach(kind: int) -> int:
+    """As far as programs inside may go: an ordinary user's engine shares some of the kernel's counts with them."""
+    hard = resource.getrlimit(kind)[1]
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard * 3 // 4
 
 
 def _limit(kind: int, value: int) -> None:
@@ -209,6 +206,7 @@ def bubblewrap_arguments(plan: Plan) -> list[str]:
     """Return bubblewrap's command line: all namespaces but the user's and the network's, which are there already."""
     arguments = ["bwrap", "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
     arguments += ["--setenv", "LC_ALL", "C"]  # the interpreter reads none of the image's locales then
+    arguments += ["--setenv", KEEPER, str(plan.keeper)]
     arguments += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     arguments += ["--hostname", plan.hostname, "--info-fd", "4", "--seccomp", "5"]
     arguments += ["--bind", ROOT, "/", "--proc", "/proc"]

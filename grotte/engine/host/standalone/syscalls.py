@@ -34,6 +34,7 @@ RESOLVE_BENEATH = 0x08
 OPEN_TREE_CLONE = 1
 AT_EMPTY_PATH = 0x1000
 AT_FDCWD = -100
+NS_GET_USERNS, NS_GET_OWNER_UID = 0xB701, 0xB704
 MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_IDMAP = 0x00100000
@@ -74,6 +75,17 @@ def unshare(flags: int) -> None:
 def setns(fd: int, kind: int) -> None:
     """Move the calling process into an existing namespace."""
     _check(_libc.setns(fd, kind), "setns")
+
+
+def namespace_owner(fd: int) -> int:
+    """Return the id that owns the user namespace of a namespace."""
+    userns = _check(_libc.ioctl(fd, ctypes.c_ulong(NS_GET_USERNS)), "the user namespace of a namespace")
+    try:
+        owner = ctypes.c_uint32()
+        _check(_libc.ioctl(userns, ctypes.c_ulong(NS_GET_OWNER_UID), ctypes.byref(owner)), "the owner of a namespace")
+        return owner.value
+    finally:
+        os.close(userns)
 
 
 def prctl(option: int, value: int) -> None:

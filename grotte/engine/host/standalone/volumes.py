@@ -52,7 +52,9 @@ class Keepers:
         if what == "gauge":
             self._start_gauge(link)
             return
-        self.pids.add(fork_mapped(self._ids, self._ids.owner(0), self._reset, lambda: serve(link)))
+        owner = self._ids.owner(0)
+        real = self._ids.keeper(owner)
+        self.pids.add(fork_mapped(self._ids, owner, self._reset, lambda: serve(link, real)))
 
     def _start_gauge(self, link: int) -> None:
         pid = os.fork()  # it takes the launcher's own rights to look into all sandboxes
@@ -78,8 +80,14 @@ class Keepers:
                 os.waitpid(pid, 0)
 
 
-def serve(link: int) -> None:
-    """Answer the engine until it hangs up."""
+def serve(link: int, real: int) -> None:
+    """Answer the engine until it hangs up.
+
+    Args:
+        link: To the engine.
+        real: The real id to take on, see `namespaces.IdMap.keeper`.
+    """
+    os.setresuid(real, 0, 0)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(link, LINK_FD)

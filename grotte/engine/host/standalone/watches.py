@@ -32,6 +32,8 @@ MAX_UPLOADS = 64
 MAX_BATCHES = 64  # of kernel events for one question
 OVERFLOW = "events were lost: too many happened at once"
 
+#: What a directory below may answer that is there no more, or that is one of /proc's own.
+UNREACHABLE = (FileNotFoundError, NotADirectoryError, PermissionError)
 HEXADECIMAL = set("0123456789abcdef")
 #: An upload is a temporary file that takes its target's place; watches see what a plain write would have shown.
 UPLOADED = {"part": ("CREATE", "CHMOD", "WRITE"), "over": ("WRITE", "CHMOD", "WRITE")}
@@ -322,14 +324,14 @@ class Watches:
                 self._release(watch, _below(watch, old))
 
     def _enter(self, watch: Watch, place: str, *, announce: bool) -> None:
-        """Watch a directory and those below it; what is gone meanwhile is no error."""
+        """Watch a directory and those below it; what is gone meanwhile, or closed even to root, is no error."""
         assert self._inotify is not None
         pending = [place]
         while pending:
             place = pending.pop()
             try:
                 number = self._inotify.watch(os.path.join(watch.root, place), follow=False)
-            except (FileNotFoundError, NotADirectoryError):
+            except UNREACHABLE:
                 continue
             watch.places[number] = place
             pending += reversed(self._children(watch, place, announce=announce))
@@ -339,7 +341,7 @@ class Watches:
         try:
             with os.scandir(os.path.join(watch.root, place)) as entries:
                 found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-        except (FileNotFoundError, NotADirectoryError):
+        except UNREACHABLE:
             return []
         for child, _ in found:
             if announce and not _is_upload(child):  # made before the directory was watched
