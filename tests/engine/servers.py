@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from tests.engine.wire import Box
+from tests.servers.certificates import make_certificate
+
+#: A server with a certificate for its port speaks TLS.
+SECURED = r"""
+import os.path, ssl
+
+def secure(server, port):
+    if os.path.exists(f"/tmp/{port}.pem"):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"/tmp/{port}.pem")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+"""
 
 WEB = r"""
 import http.server, os, sys, time
@@ -66,8 +79,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     address_family = 10 if ":" in sys.argv[1] else 2
 
-Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
-"""
+SECURED
+
+server = Server((sys.argv[1], int(sys.argv[2])), Handler)
+secure(server, sys.argv[2])
+server.serve_forever()
+""".replace("SECURED", SECURED)
 
 WEBSOCKETS = r"""
 import base64, hashlib, socketserver, struct, sys
@@ -115,10 +132,21 @@ class Handler(socketserver.StreamRequestHandler):
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
 
-Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
+SECURED
+
+server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+secure(server, sys.argv[1])
+server.serve_forever()
+""".replace("SECURED", SECURED)
 
 PATIENCE = 60.0
+
+
+def certify(box: Box, folder: Path, port: str) -> None:
+    """Have the server that is to listen on a port speak TLS."""
+    made = make_certificate(folder, "localhost")
+    content = made.certificate.read_bytes() + made.key.read_bytes()
+    assert box.put_file(f"/tmp/{port}.pem", content).status_code == 200
 
 
 def start(box: Box, source: str, *arguments: str) -> None:

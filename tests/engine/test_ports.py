@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.engine.servers import WEB, start, wait_for
-from tests.engine.wire import TIMEOUT, Box, Wire
+from tests.engine.servers import WEB, certify, start, wait_for
+from tests.engine.wire import TIMEOUT, Box, Wire, check_error
 from tests.support.engine import Engine
 
-PORT, V6_PORT, CLOSED = "8000", "8006", "8999"
+PORT, V6_PORT, CLOSED, TLS_PORT = "8000", "8006", "8999", "8443"
 NOT_OPEN = "The sandbox is running but port is not open"
 
 
@@ -67,9 +67,11 @@ def test_what_is_said_to_the_engine_stays_with_it(served: Box) -> None:
     headers = by_headers(served) | {"connection": "x-hop", "x-hop": "1", "te": "trailers", "keep-alive": "1"}
     if served.wire.get("/", headers=by_host(served)).http_version == "HTTP/2":
         headers = by_headers(served)  # which has no such headers at all
+    headers["x-access-token"] = served.token or ""
     seen = served.wire.get("/", headers=headers).text
-    for name in ("e2b-sandbox-id", "e2b-sandbox-port", "x-hop", "te:", "keep-alive"):
+    for name in ("e2b-sandbox-id", "e2b-sandbox-port", "x-hop", "te:", "keep-alive", "x-access-token"):
         assert name not in seen
+    assert "x-access-token: its own" in served.wire.get("/", headers=headers | {"x-access-token": "its own"}).text
 
 
 def test_answers_keep_their_headers(served: Box) -> None:
@@ -241,3 +243,40 @@ def test_the_host_that_servers_see(wire: Wire) -> None:
         assert f"host: localhost:{PORT}" in seen
         assert f"x-forwarded-host: {by_host(box)['host']}" in seen
         assert wire.get(f"/sandboxes/{box.id}").json()["network"]["maskRequestHost"] == "localhost:${PORT}"
+
+
+# -- servers that speak HTTPS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def secured(wire: Wire, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A sandbox with a server that speaks HTTPS, and one of which its owner says so in error."""
+    with wire.box(network={"httpsPorts": [int(TLS_PORT), int(PORT), int(CLOSED)]}) as box:
+        certify(box, tmp_path_factory.mktemp("certificate"), TLS_PORT)
+        start(box, WEB, "127.0.0.1", TLS_PORT)
+        start(box, WEB, "127.0.0.1", PORT)
+        yield box
+
+
+def test_a_server_that_speaks_https(secured: Box) -> None:
+    headers = by_host(secured, TLS_PORT)
+    assert f"host: {headers['host']}" in secured.wire.get("/echo", headers=headers).text
+    assert secured.wire.get("/chunks", headers=headers).text == "one two three"
+    assert secured.wire.post("/p", content=bytes(3_000_000), headers=headers).text == "3000000 length"
+    assert len(secured.wire.get("/big", headers=headers).content) == 256 << 20
+    secured.sh("touch /tmp/go0 /tmp/go1 /tmp/go2")
+    assert secured.wire.get("/events", headers=headers).text.count("data") == 3  # it ends with the connection
+    assert secured.wire.get(f"/sandboxes/{secured.id}").json()["network"]["httpsPorts"] == [8443, 8000, 8999]
+
+
+def test_a_port_that_does_not_speak_https(secured: Box) -> None:
+    not_https = "The sandbox is running but its port does not answer in HTTPS"
+    for port, message in ((PORT, not_https), (CLOSED, NOT_OPEN)):
+        answer = secured.wire.get("/", headers=by_host(secured, port))
+        expected = {"sandboxId": secured.id, "message": message, "code": 502, "port": int(port)}
+        assert (answer.status_code, answer.json()) == (502, expected)
+
+
+@pytest.mark.parametrize("ports", [[0], [65536], [49983], ["8443"], [8443.5], 8443, list(range(1, 66))])
+def test_ports_of_https_that_make_no_sense(wire: Wire, ports: object) -> None:
+    check_error(wire.post("/v2/sandboxes", json={"templateID": "base", "network": {"httpsPorts": ports}}), 400)

@@ -47,11 +47,22 @@ def test_by_token(box: Box) -> None:
     assert (answer.status_code, answer.headers["cache-control"]) == (204, "no-store")
 
 
-def test_headers_win_over_host_and_token(box: Box) -> None:
-    wrong_host = {"host": f"49983-{UNKNOWN_ID}.grotte.dev"}
-    assert call(box, box.headers | wrong_host).status_code == 200
-    headers = {"e2b-sandbox-id": UNKNOWN_ID, "e2b-sandbox-port": "49983"}
-    gone(call(box, token(box) | headers), UNKNOWN_ID)
+def test_a_host_that_names_a_sandbox_wins_over_headers_and_these_over_the_token(box: Box) -> None:
+    wrong = {"e2b-sandbox-id": UNKNOWN_ID, "e2b-sandbox-port": "49983"}
+    assert call(box, token(box) | wrong | {"host": f"49983-{box.id}.grotte.dev"}).status_code == 200
+    gone(call(box, box.headers | {"host": f"49983-{UNKNOWN_ID}.grotte.dev"}), UNKNOWN_ID)
+    gone(call(box, token(box) | wrong), UNKNOWN_ID)
+    for host in ("sandbox.grotte.dev", "localhost:3000", "127.0.0.1", "[::1]:3000", "my-engine.example", "3-engine:80"):
+        assert call(box, box.headers | {"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/init", "/freeze", "/unfreeze", "/collapse", "/fsfreeze", "/fsthaw", "/upgrade"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_is_internal_does_not_exist_outside_whoever_asks(box: Box, method: str, path: str) -> None:
+    address = {"e2b-sandbox-id": box.id, "e2b-sandbox-port": "49983"}
+    for headers in (address, box.headers):
+        answer = box.wire.request(method, path, headers=headers)
+        assert (answer.status_code, answer.json()["sandboxId"], answer.json()["code"]) == (404, box.id, 404)
 
 
 def test_unknown_sandbox(box: Box) -> None:
@@ -87,6 +98,11 @@ def test_killed_sandboxes_are_told_from_wrong_tokens(wire: Wire) -> None:
         {"e2b-sandbox-id": "ID", "e2b-sandbox-port": "-1"},
         {"host": "49983-nope.grotte.dev"},
         {"host": "99999-ID.grotte.dev"},
+        {"host": "0-ID.grotte.dev"},
+        {"host": "http-ID.grotte.dev"},
+        {"host": "-ID.grotte.dev"},
+        {"host": "49983-ID"},
+        {"host": "49983-ID:3000"},
         {},
     ],
 )
@@ -169,6 +185,15 @@ def test_preflight(box: Box) -> None:
         assert method in answer.headers["access-control-allow-methods"]
 
 
+@pytest.mark.parametrize("path", ["/v2/sandboxes", f"/sandboxes/{UNKNOWN_ID}", "/templates/a/b:c", "/uploads/x"])
+def test_preflight_of_the_control_plane_needs_no_key(box: Box, path: str) -> None:
+    asked = {"origin": "https://example.org", "access-control-request-method": "DELETE"}
+    answer = box.wire.options(path, headers=asked | {"access-control-request-headers": "x-api-key", "x-api-key": ""})
+    assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (204, "x-api-key")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    check_error(box.wire.options(path), 405)
+
+
 def test_answers_and_errors_may_be_read_by_any_page(box: Box) -> None:
     origin = {"origin": "https://example.org"}
     answers = [
@@ -178,5 +203,11 @@ def test_answers_and_errors_may_be_read_by_any_page(box: Box) -> None:
         box.get_file("/nope", **origin),
         box.wire.get("/health", headers=box.headers | origin),
     ]
-    assert [answer.headers.get("access-control-allow-origin") for answer in answers] == ["*"] * 5
+    answers += [
+        box.wire.get("/v2/sandboxes", headers=origin),
+        box.wire.get("/v2/sandboxes?limit=0", headers=origin),
+        box.wire.delete(f"/sandboxes/{UNKNOWN_ID}", headers=origin | {"x-api-key": "wrong"}),
+        box.wire.get("/nothing", headers=origin),
+    ]
+    assert [answer.headers.get_list("access-control-allow-origin") for answer in answers] == [["*"]] * 9
     assert "access-control-allow-origin" not in call(box, box.headers).headers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from wsproto.events import (
     TextMessage,
 )
 
-from tests.engine.servers import WEBSOCKETS, start, wait_for
+from tests.engine.servers import WEBSOCKETS, certify, start, wait_for
 from tests.engine.wire import TIMEOUT, Box, Wire
 from tests.support.engine import Engine
 
@@ -93,6 +94,17 @@ def test_messages_go_both_ways(served: Box) -> None:
         client.send(TextMessage(data="parts"))
         assert client.message() == "abcdef"
     assert wait_for(served, "/tmp/ponged") == b"ping"
+
+
+def test_a_server_that_speaks_tls(engine: Engine, tmp_path: Path) -> None:
+    with Wire(engine.url, engine.api_key) as wire, wire.box(network={"httpsPorts": [int(PORT)]}) as box:
+        certify(box, tmp_path, PORT)
+        start(box, WEBSOCKETS, PORT)
+        with Client(box) as client:
+            assert isinstance(client.next(), AcceptConnection)
+            client.message()
+            client.send(BytesMessage(data=bytes(1 << 20)))
+            assert client.message() == bytes(1 << 20)
 
 
 def test_the_server_closes(served: Box) -> None:

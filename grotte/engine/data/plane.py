@@ -11,13 +11,14 @@ from grotte.engine.data.compose import Composition, compose, read_composition
 from grotte.engine.data.downloads import send_file
 from grotte.engine.data.filesystem_service import check_path
 from grotte.engine.data.ports import serve_port
-from grotte.engine.data.routing import find_port, find_sandbox, is_for_port, wake
+from grotte.engine.data.routing import INTERNAL_PATHS, find_port, find_sandbox, is_for_port, wake
 from grotte.engine.data.rpc import Call, serve_rpc
 from grotte.engine.data.uploads import receive_files
 from grotte.engine.data.upstream import check_traffic
 from grotte.engine.data.websockets import serve_websocket
 from grotte.engine.faults import (
     Fault,
+    ProxyFault,
     RpcFault,
     TextFault,
     plain_fault,
@@ -61,6 +62,8 @@ class DataPlane:
         if found is None:
             return await self._serve_unaddressed(request)
         sandbox, _ = found
+        if request.path in INTERNAL_PATHS:
+            raise ProxyFault(404, "not found", sandbox.sandbox_id)
         check_token(request, sandbox)
         if sandbox.paused:
             await wake(sandbox, self._registry)
@@ -123,7 +126,10 @@ async def _metrics(sandbox: Sandbox, registry: Registry) -> dict[str, float]:
 
 async def _serve_files(request: Request, sandbox: Sandbox, wanted: Composition | None = None) -> None:
     check_file_access(request, sandbox)
-    named, basic = wanted.username if wanted else request.query.get("username"), basic_user(request)
+    named = wanted.username if wanted else request.query.get("username")
+    # A signature is for the user that it was made for: whoever has no more than that chooses none.
+    signed = sandbox.access_token is not None and "x-access-token" not in request.headers
+    basic = None if signed else basic_user(request)
     user = named or basic or sandbox.template.setup.user
     try:
         # A user that does not exist is refused wherever it is named, also where it has no say.
@@ -136,7 +142,7 @@ async def _serve_files(request: Request, sandbox: Sandbox, wanted: Composition |
             return await request.reply_json(200, written, cors(request))
         return await _download(request, sandbox, user)
     except GuestError as error:
-        if not sandbox.alive:
+        if not sandbox.alive or (sandbox.paused and error.code == "unavailable"):
             raise sandbox_gone(sandbox.sandbox_id) from None
         raise plain_fault(error.code, error.message) from None
 

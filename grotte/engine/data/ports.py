@@ -7,14 +7,18 @@ from collections.abc import AsyncIterator
 import anyio
 import h11
 
-from grotte.engine.data.upstream import Upstream, check_traffic, open_port, passed_on, request_headers
+from grotte.engine.data.upstream import check_traffic, is_clean, open_port, passed_on, request_headers
+from grotte.engine.data.upstream_tls import Stream
 from grotte.engine.faults import ClientGone, Fault, Headers, ProxyFault
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.sandbox import Sandbox
+from grotte.engine.turns import Turns
 
 MAX_HEAD = 256 * 1024
 #: How long a client may go on sending what nobody wants any more: over HTTP/1.1 it may miss its answer otherwise.
 LINGER = 2.0
+#: How often a server may say that its answer is on its way.
+MAX_INFORMATIONAL = 100
 NOT_HTTP = "The sandbox is running but its port does not answer in HTTP"
 
 
@@ -38,12 +42,13 @@ async def serve_port(request: Request, sandbox: Sandbox, port: int) -> None:
 class _Exchange:
     """One request and its answer; the answer may begin, and end, before the request does."""
 
-    def __init__(self, request: Request, upstream: Upstream, sandbox: Sandbox, port: int) -> None:
+    def __init__(self, request: Request, upstream: Stream, sandbox: Sandbox, port: int) -> None:
         self._request = request
         self._upstream = upstream
         self._sandbox = sandbox
         self._port = port
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._turns = Turns()
         self._failure: Exception | None = None  # raised outside of the task group, which would wrap it
         self._sent = anyio.Event()
         self._sending: anyio.CancelScope | None = None
@@ -124,9 +129,13 @@ class _Exchange:
                 self._deaf = True
 
     async def _answer(self) -> None:
+        informational = 0
         try:
             while True:
                 event = await self._next_event()
+                informational += isinstance(event, h11.InformationalResponse)
+                if informational > MAX_INFORMATIONAL:
+                    raise h11.RemoteProtocolError("there is no end to its informational answers")
                 if isinstance(event, h11.Response):
                     head = [*answer_headers(event), *self._request.closing]
                     await self._request.start(event.status_code, head)
@@ -148,10 +157,19 @@ class _Exchange:
             if event is h11.PAUSED:  # it speaks another protocol now, which nobody asked for
                 raise h11.RemoteProtocolError("the server changed the protocol")
             self._http.receive_data(await self._upstream.receive())
+        await self._turns.step()
         return event
 
 
 def answer_headers(answer: h11.Response) -> Headers:
-    """The headers of an answer as the client sees them."""
+    """The headers of an answer as the client sees them.
+
+    Raises:
+        h11.RemoteProtocolError: no client can see them.
+    """
     fields = passed_on(answer.headers.raw_items())
+    if not is_clean(fields):
+        raise h11.RemoteProtocolError("the server sent control characters in a header")
+    if any(name.lower() == b"transfer-encoding" for name, _ in answer.headers.raw_items()):  # it is what counts
+        fields = [(name, value) for name, value in fields if name.lower() != b"content-length"]
     return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in fields]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from grotte._proto.signature import Operation, sign
-from grotte.engine.faults import ControlFault, TextFault, sandbox_gone
+from grotte.engine.faults import ControlFault, ProxyFault, TextFault, sandbox_gone
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.ids import plain_sandbox_id
 from grotte.engine.lifecycle.keys import same_secret
@@ -15,13 +15,19 @@ from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.sandbox import Sandbox
 
 ENVD_PORT = 49983
+#: A request that wakes a sandbox gives it so many seconds at least.
+WAKE_SECONDS = 300
+#: No path is as long that a file can have, percent-encoded.
+MAX_SIGNED = 16 * 1024
 
 _RPC_PREFIXES = ("/process.Process/", "/filesystem.Filesystem/")
 #: Routes of the daemon inside the sandbox, and those that its edge keeps from the outside.
-_DATA_PATHS = frozenset({"/files", "/files/compose", "/health", "/metrics", "/envs", "/init", "/freeze", "/unfreeze"})
-_DATA_PATHS |= {"/collapse", "/fsfreeze", "/fsthaw", "/upgrade"}
+INTERNAL_PATHS = frozenset({"/init", "/freeze", "/unfreeze", "/collapse", "/fsfreeze", "/fsthaw", "/upgrade"})
+_DATA_PATHS = frozenset({"/files", "/files/compose", "/health", "/metrics", "/envs"}) | INTERNAL_PATHS
 _HEADER_PAIRS = (("grotte-sandbox-id", "grotte-sandbox-port"), ("e2b-sandbox-id", "e2b-sandbox-port"))
-_HOST_LABEL = re.compile(r"(\d+)-([a-z0-9]+)(?:-.*)?")
+#: A number is a port whatever follows; anything else is meant as one before an id alone, for a host of the control
+#: plane may have hyphens in its name.
+_HOST_LABEL = re.compile(r"(\d+)-([a-z0-9]+)(?:-.*)?|([^-]*)-(i[a-z0-9]{20})(?:-.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +46,15 @@ def address_in_host(request: Request) -> Address | None:
     """
     host = request.headers.get("host", "").lower().partition(":")[0]
     label, dot, _ = host.partition(".")
-    match = _HOST_LABEL.fullmatch(label) if dot else None
+    match = _HOST_LABEL.fullmatch(label)
     if match is None:
         return None
-    port, name = match.groups()
+    port, name = match.group(1) or match.group(3) or "", match.group(2) or match.group(4)
     sandbox_id = plain_sandbox_id(name)
+    if not dot and sandbox_id is None:
+        return None  # whoever gave this machine its name knew nothing of sandboxes
+    if not dot:
+        raise TextFault(400, "invalid host: the domain is missing")
     if sandbox_id is None:
         raise TextFault(400, "invalid host: the sandbox id is malformed")
     return Address(sandbox_id, _port(port, "invalid host: the port is malformed"))
@@ -67,6 +77,15 @@ def address_in_headers(request: Request) -> Address | None:
             raise TextFault(400, f"invalid header: {id_name}")
         return Address(plain, _port(port.strip(), f"invalid header: {port_name}"))
     return None
+
+
+def address_of(request: Request) -> Address | None:
+    """The address that a request names: a host that is one wins over headers, which are for hosts that are none.
+
+    Raises:
+        TextFault: 400, it names one in a malformed way.
+    """
+    return address_in_host(request) or address_in_headers(request)
 
 
 def is_for_sandbox(request: Request, is_controls: Callable[[str], bool]) -> bool:
@@ -94,8 +113,7 @@ def is_unaddressed(request: Request) -> bool:
     Raises:
         TextFault: 400, it names one in a malformed way.
     """
-    named = address_in_headers(request) or address_in_host(request)
-    return named is None and "x-access-token" not in request.headers
+    return address_of(request) is None and "x-access-token" not in request.headers
 
 
 def is_for_port(request: Request) -> bool:
@@ -104,7 +122,7 @@ def is_for_port(request: Request) -> bool:
     Raises:
         TextFault: 400, it names one in a malformed way.
     """
-    address = address_in_headers(request) or address_in_host(request)
+    address = address_of(request)
     return address is not None and address.port != ENVD_PORT
 
 
@@ -126,7 +144,7 @@ def find_sandbox(request: Request, registry: Registry) -> tuple[Sandbox, int] | 
         TextFault: 400, it says so in a malformed way.
         ProxyFault: 502, that sandbox does not run, and no request resumes it.
     """
-    address = address_in_headers(request) or address_in_host(request)
+    address = address_of(request)
     if address is not None:
         sandbox = registry.find(address.sandbox_id)
         if sandbox is None:
@@ -135,7 +153,7 @@ def find_sandbox(request: Request, registry: Registry) -> tuple[Sandbox, int] | 
         sandbox = _by_token(request, registry) or _by_signature(request, registry)
         if sandbox is None:
             return None
-    if sandbox.paused and not sandbox.auto_resume:
+    if sandbox.paused and not sandbox.wakes:
         raise sandbox_gone(sandbox.sandbox_id)
     return sandbox, address.port if address else ENVD_PORT
 
@@ -144,15 +162,14 @@ async def wake(sandbox: Sandbox, registry: Registry) -> None:
     """Let a request that was let in resume its sandbox.
 
     Raises:
-        ProxyFault: 502, the sandbox has ended meanwhile.
-        ControlFault: 429 and 500, it cannot be resumed.
+        ProxyFault: 502, the sandbox has ended meanwhile; 429 and 500, it cannot be resumed.
     """
     try:
-        await registry.resume(sandbox, sandbox.timeout)
+        await registry.resume(sandbox, max(sandbox.timeout, WAKE_SECONDS))
     except ControlFault as fault:
         if fault.status == 404:
             raise sandbox_gone(sandbox.sandbox_id) from None
-        raise
+        raise ProxyFault(fault.status, fault.message, sandbox.sandbox_id) from None
 
 
 def _by_token(request: Request, registry: Registry) -> Sandbox | None:
@@ -167,7 +184,7 @@ def _by_token(request: Request, registry: Registry) -> Sandbox | None:
 def _by_signature(request: Request, registry: Registry) -> Sandbox | None:
     """A signed file URL on a shared address names nothing: its sandbox is the one whose token makes the signature."""
     given = request.query.get("signature") if request.path == "/files" else None
-    if not given:
+    if not given or len(request.query_string) > MAX_SIGNED:  # it is looked at once for every sandbox there is
         return None
     for sandbox in registry.secured():
         if sandbox.access_token and same_secret(given, expected_signature(request, sandbox.access_token)):

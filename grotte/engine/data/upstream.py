@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import anyio
 
+from grotte.engine.data.upstream_tls import CHUNK, Stream, TlsStream
 from grotte.engine.faults import PORT_NOT_OPEN, ProxyFault, sandbox_gone
 from grotte.engine.host import GuestError
 from grotte.engine.http import Request
@@ -18,11 +20,16 @@ from grotte.engine.lifecycle.sandbox import Sandbox
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-CHUNK = 256 * 1024
 #: A server that was started a moment ago may not listen yet.
 CONNECT_TRIES = 5
 CONNECT_PAUSE = 0.05
+#: To all ports of a sandbox at a time. A server that does not read holds them, and the engine's descriptors with them:
+#: nobody can tell that a client has left before what it sent is read.
+MAX_CONNECTIONS = 4096
+_open: Counter[str] = Counter()
+NOT_TLS = "The sandbox is running but its port does not answer in HTTPS"
 
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 TRAFFIC_TOKEN_HEADERS = ("e2b-traffic-access-token", "grotte-traffic-access-token")
 #: What one connection says about itself, and what was said to the engine alone.
 _NOT_PASSED = frozenset(
@@ -54,21 +61,40 @@ class Upstream:
         Raises:
             OSError: the connection broke.
         """
+        await asyncio.sleep(0)  # what is there already would be taken at once, again and again
         return await self._loop.sock_recv(self._sock, CHUNK)
 
 
 @asynccontextmanager
-async def open_port(sandbox: Sandbox, port: int) -> AsyncIterator[Upstream]:
-    """Connect to a port of a sandbox.
+async def open_port(sandbox: Sandbox, port: int) -> AsyncIterator[Stream]:
+    """Connect to a port of a sandbox, by TLS if its owner said that it speaks that.
 
     Raises:
-        ProxyFault: 502, nothing listens there, or the sandbox is gone.
+        ProxyFault: 502, nothing listens there, or the sandbox is gone, or it does not speak TLS; 503, it has too many.
     """
-    sock = await _connect(sandbox, port)
+    if _open[sandbox.sandbox_id] >= MAX_CONNECTIONS:
+        raise ProxyFault(503, f"The sandbox has {MAX_CONNECTIONS} connections already", sandbox.sandbox_id, port)
+    _open[sandbox.sandbox_id] += 1
     try:
-        yield Upstream(sock)
+        sock = await _connect(sandbox, port)
+        try:
+            stream = Upstream(sock)
+            yield stream if port not in sandbox.network.https_ports else await _encrypted(stream, sandbox, port)
+        finally:
+            sock.close()
     finally:
-        sock.close()
+        _open[sandbox.sandbox_id] -= 1
+        if not _open[sandbox.sandbox_id]:
+            del _open[sandbox.sandbox_id]
+
+
+async def _encrypted(stream: Stream, sandbox: Sandbox, port: int) -> TlsStream:
+    encrypted = TlsStream(stream)
+    try:
+        await encrypted.begin()
+    except OSError:
+        raise ProxyFault(502, NOT_TLS, sandbox.sandbox_id, port) from None
+    return encrypted
 
 
 async def _connect(sandbox: Sandbox, port: int) -> socket.socket:
@@ -76,7 +102,7 @@ async def _connect(sandbox: Sandbox, port: int) -> socket.socket:
         try:
             return await sandbox.guest.connect(port)
         except GuestError:
-            if not sandbox.alive:
+            if not sandbox.alive or sandbox.paused:
                 raise sandbox_gone(sandbox.sandbox_id) from None
             if remaining:
                 await anyio.sleep(CONNECT_PAUSE)
@@ -98,6 +124,11 @@ def check_traffic(request: Request, sandbox: Sandbox) -> None:
         raise ProxyFault(403, message, sandbox.sandbox_id)
 
 
+def is_clean(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether headers can be sent on; what they must not hold some readers let through."""
+    return not any(_CONTROLS.search(value) for _, value in headers)
+
+
 def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     """The headers that go on to the other side; without ``host``."""
     headers = list(headers)
@@ -106,11 +137,17 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
+def _is_token(field: tuple[bytes, bytes], sandbox: Sandbox) -> bool:
+    """Whether a header shows the token of the sandbox itself, with which whoever gets it can be root there."""
+    name, value = field
+    return name == b"x-access-token" and same_secret(value.decode("latin-1"), sandbox.access_token or "")
+
+
 def request_headers(request: Request, sandbox: Sandbox, port: int) -> RawHeaders:
     """The headers that the server in the sandbox sees, beginning with ``host``."""
     host = request.headers.get("host", "localhost")
     shown = re.sub(r"\$\{PORT\}", str(port), sandbox.network.mask_request_host or host)
-    found = passed_on(request.raw_headers)
+    found = [field for field in passed_on(request.raw_headers) if not _is_token(field, sandbox)]
     cookies = [value for name, value in found if name == b"cookie"]
     if len(cookies) > 1:  # HTTP/2 may split them, HTTP/1.1 may not
         found = [(name, value) for name, value in found if name != b"cookie"] + [(b"cookie", b"; ".join(cookies))]

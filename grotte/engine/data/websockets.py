@@ -25,14 +25,18 @@ from wsproto.utilities import ProtocolError
 
 from grotte.engine.data.pages import for_browser
 from grotte.engine.data.routing import find_port, is_for_port, wake
-from grotte.engine.data.upstream import RawHeaders, Upstream, check_traffic, open_port, passed_on, request_headers
+from grotte.engine.data.upstream import RawHeaders, check_traffic, is_clean, open_port, passed_on, request_headers
+from grotte.engine.data.upstream_tls import Stream
 from grotte.engine.faults import Fault, ProxyFault
 from grotte.engine.http import Receive, Request, Scope, Send
 from grotte.engine.lifecycle.registry import Registry
 from grotte.engine.lifecycle.sandbox import Sandbox
+from grotte.engine.turns import Turns
 
 #: The longest message, in bytes; ASGI hands over whole messages only.
 MAX_MESSAGE = 64 * 1024 * 1024
+#: What each of its parts costs besides its bytes: there may be any number of empty ones.
+PART_COST = 128
 #: The longest body of an answer that is no WebSocket, in bytes.
 MAX_REFUSAL = 1024 * 1024
 NO_WEBSOCKET = "The sandbox is running but its port does not answer as a WebSocket"
@@ -74,7 +78,7 @@ def _opening(scope: Scope, request: Request, sandbox: Sandbox, port: int) -> Ope
 class _Bridge:
     """A client's WebSocket and the one to the server, once both stand."""
 
-    def __init__(self, upstream: Upstream, receive: Receive, send: Send) -> None:
+    def __init__(self, upstream: Stream, receive: Receive, send: Send) -> None:
         self._upstream = upstream
         self._receive = receive
         self._send = send
@@ -111,16 +115,20 @@ class _Bridge:
                 body += event.data
             if len(body) > MAX_REFUSAL:
                 raise ProtocolError("the refusal is too long")
+        if not is_clean(refusal.headers):
+            raise ProtocolError("the refusal's headers cannot be sent on")
         headers = [(name, value) for name, value in passed_on(refusal.headers) if name.lower() != b"content-length"]
         await _answer(self._send, refusal.status_code, headers, bytes(body))
 
     async def _events(self, opening: Opening) -> AsyncGenerator[Event]:
         """What the server says, until it hangs up."""
+        turns = Turns()
         await self._upstream.send(self._server.send(opening))
         while True:
             data = await self._upstream.receive()
             self._server.receive_data(data or None)
             for event in self._server.events():
+                await turns.step()
                 yield event
                 if isinstance(event, CloseConnection) or _ends_refusal(event):
                     return
@@ -133,7 +141,7 @@ class _Bridge:
             async for event in events:
                 if isinstance(event, Message):
                     parts.append(event.data)
-                    size += len(event.data)
+                    size += len(event.data) + PART_COST
                     if size > MAX_MESSAGE:
                         return CloseReason.MESSAGE_TOO_BIG, ""
                     if event.message_finished:
