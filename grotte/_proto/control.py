@@ -29,6 +29,8 @@ class NetworkConfig(ControlMessage, rename="camel", kw_only=True):
     deny_out: list[str] | UnsetType | None = UNSET
     allow_public_traffic: bool | UnsetType | None = UNSET
     mask_request_host: str | UnsetType | None = UNSET
+    dns_servers: list[str] | UnsetType | None = UNSET
+    https_ports: list[int] | UnsetType | None = UNSET
 
 
 class NewSandbox(ControlMessage, kw_only=True):
@@ -135,6 +137,7 @@ class NetworkUpdate(ControlMessage, kw_only=True):
 
     allow_out: list[str] | UnsetType | None = msgspec.field(default=UNSET, name="allowOut")
     deny_out: list[str] | UnsetType | None = msgspec.field(default=UNSET, name="denyOut")
+    dns_servers: list[str] | UnsetType | None = msgspec.field(default=UNSET, name="dnsServers")
     allow_internet_access: bool | UnsetType = UNSET
 
 

@@ -41,8 +41,8 @@ MAX_REFRESH = 3600
 
 INTERNET: Literal["allow_internet_access"] = "allow_internet_access"
 _KEY = re.compile(r"[a-z0-9-]{1,255}")
-_NETWORK_LISTS = ("allow_out", "deny_out")
-_NETWORK_NAMES = {*_NETWORK_LISTS, "allow_public_traffic", "mask_request_host"}
+_NETWORK_LISTS = ("allow_out", "deny_out", "dns_servers")
+_NETWORK_NAMES = {*_NETWORK_LISTS, "allow_public_traffic", "mask_request_host", "https_ports"}
 
 
 def new_sandbox(
@@ -84,6 +84,7 @@ def network_update(internet_access: bool, network: SandboxNetworkOpts | None) ->
         allow_internet_access=_flag(internet_access, "internet_access"),
         allow_out=rules.allow_out,
         deny_out=rules.deny_out,
+        dns_servers=rules.dns_servers,
     )
 
 
@@ -148,7 +149,7 @@ def _with_memory(keep_memory: bool | None, mode: SnapshotMode | None) -> bool | 
     if mode is None:
         return UNSET if keep_memory is None else _flag(keep_memory, "keep_memory")
     if mode not in ("full", "filesystem"):
-        raise InvalidArgumentException(f"mode must be 'full' or 'filesystem', not {mode!r}")
+        raise InvalidArgumentException(f"mode must be 'full' or 'filesystem', not {arguments.shown(mode)}")
     if keep_memory is not None:
         raise InvalidArgumentException("give either keep_memory or mode")
     return mode == "full"
@@ -157,7 +158,7 @@ def _with_memory(keep_memory: bool | None, mode: SnapshotMode | None) -> bool | 
 def reboots(on_resume: SandboxOnResume) -> bool:
     """Whether what was in memory is left behind."""
     if on_resume not in ("restore", "reboot"):
-        raise InvalidArgumentException(f"on_resume must be 'restore' or 'reboot', not {on_resume!r}")
+        raise InvalidArgumentException(f"on_resume must be 'restore' or 'reboot', not {arguments.shown(on_resume)}")
     return on_resume == "reboot"
 
 
@@ -172,7 +173,9 @@ def list_query(
     try:
         found = {"state": ",".join(SandboxState(state).value for state in states)} if states else {}
     except ValueError:
-        raise InvalidArgumentException(f"state must be a list of 'running' and 'paused', not {states!r}") from None
+        raise InvalidArgumentException(
+            f"state must be a list of 'running' and 'paused', not {arguments.shown(states)}"
+        ) from None
     metadata = arguments.string_map(query.metadata, "metadata")
     if metadata:
         # the server unquotes twice: the pairs, and then each key and value
@@ -183,7 +186,7 @@ def list_query(
         found["startedAfter"] = _moment(query.started_after, "started_after").isoformat()
     if order is not None:
         if order not in ("asc", "desc"):
-            raise InvalidArgumentException(f"order must be 'asc' or 'desc', not {order!r}")
+            raise InvalidArgumentException(f"order must be 'asc' or 'desc', not {arguments.shown(order)}")
         found["order"] = order
     return found | _page_query(limit, next_token)
 
@@ -276,7 +279,7 @@ def _lifecycle(lifecycle: SandboxLifecycle | None) -> tuple[bool, bool]:
     on_timeout = lifecycle.get("on_timeout", "kill")
     resume = _flag(lifecycle.get("auto_resume", False), "auto_resume")
     if on_timeout not in ("kill", "pause"):
-        raise InvalidArgumentException(f"on_timeout must be 'kill' or 'pause', not {on_timeout!r}")
+        raise InvalidArgumentException(f"on_timeout must be 'kill' or 'pause', not {arguments.shown(on_timeout)}")
     if resume and on_timeout != "pause":
         raise InvalidArgumentException("auto_resume needs on_timeout='pause'")
     return on_timeout == "pause", resume
@@ -289,12 +292,16 @@ def _network(network: SandboxNetworkOpts) -> control.NetworkConfig:
         rules = network.get(name, [])
         if not isinstance(rules, list) or not all(isinstance(rule, str) and rule for rule in rules):
             raise InvalidArgumentException(f"{name} must be a list of addresses and ranges")
-    host = network.get("mask_request_host")
+    host, ports = network.get("mask_request_host"), network.get("https_ports", [])
+    if not isinstance(ports, list):
+        raise InvalidArgumentException(f"https_ports must be a list of ports, not {type(ports).__name__}")
     return control.NetworkConfig(
         allow_out=network.get("allow_out", UNSET),
         deny_out=network.get("deny_out", UNSET),
         allow_public_traffic=_flag(network.get("allow_public_traffic", True), "allow_public_traffic"),
         mask_request_host=UNSET if host is None else arguments.text(host, "mask_request_host"),
+        dns_servers=network.get("dns_servers", UNSET),
+        https_ports=[arguments.whole(port, "https_ports", 1, 65535) for port in ports] or UNSET,
     )
 
 
@@ -314,6 +321,10 @@ def _public_network(network: control.NetworkConfig) -> SandboxNetworkOpts:
         found["allow_public_traffic"] = network.allow_public_traffic
     if isinstance(network.mask_request_host, str):
         found["mask_request_host"] = network.mask_request_host
+    if isinstance(network.dns_servers, list):
+        found["dns_servers"] = network.dns_servers
+    if isinstance(network.https_ports, list):
+        found["https_ports"] = network.https_ports
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import anyio
 
@@ -22,14 +23,20 @@ log = logging.getLogger("grotte.engine")
 class App:
     """Control plane and data plane on one address.
 
+    Args:
+        starts_over: Tells whether what ran is gone, and nobody may take that for its end.
+
     Attributes:
         stopping: The engine is on its way out and takes no more work.
     """
 
-    def __init__(self, control: ControlPlane, data: DataPlane, telemetry: Telemetry) -> None:
+    def __init__(
+        self, control: ControlPlane, data: DataPlane, telemetry: Telemetry, starts_over: Callable[[], bool]
+    ) -> None:
         self._control = control
         self._data = data
         self._telemetry = telemetry
+        self._starts_over = starts_over
         self.stopping = False
         self._active = 0
         self._idle = anyio.Event()
@@ -48,7 +55,12 @@ class App:
             raise  # breaks the answer off
         except ClientGone:
             log.debug("event=client_gone method=%s path=%s", request.method, request.path)
+            if not request.answered:  # a body that breaks off looks like this, too: somebody may still listen
+                await request.refuse(ControlFault(400, "the request broke off"))
         except Exception:
+            if self._starts_over() and not request.answered:
+                await request.refuse(_later())
+                return
             # Paths are logged without their query: that may hold a signature.
             log.exception("event=failed method=%s path=%s", request.method, request.path)
             if request.answered:
@@ -84,7 +96,7 @@ class App:
 
     async def _serve(self, request: Request) -> None:
         try:
-            if self.stopping:
+            if self.stopping or self._starts_over():
                 raise ControlFault(503, "the engine is stopping")
             if (request.method, request.path) == ("GET", PATH) and is_unaddressed(request):
                 await self._telemetry.serve(request)  # a sandbox's own have the same path
@@ -94,5 +106,17 @@ class App:
         except Fault as fault:
             if request.answered:
                 raise
+            await self._refuse(request, fault)
+
+    async def _refuse(self, request: Request, fault: Fault) -> None:
+        """Answer with an error: not where it was caught, or it would know a frame that knows it, a cycle."""
+        # What is missing while the engine starts over will be there again.
+        told = _later() if self._starts_over() else fault
+        if not self.stopping:  # then there is no time to hear everybody out
             await request.drain()
-            await request.refuse(for_browser(fault, request), cors(request))
+        await request.refuse(for_browser(told, request), cors(request))
+
+
+def _later() -> ControlFault:
+    again = [("retry-after", "1")]
+    return ControlFault(503, "the engine starts over: in a moment it is back", again, retry=True)

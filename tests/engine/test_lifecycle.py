@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -12,11 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import pytest
@@ -30,8 +31,8 @@ ON_DEMAND = [sys.executable, "-m", "grotte", "serve", "--on-demand", "--port", "
 
 
 @contextmanager
-def engine(data_dir: Path) -> Iterator[Engine]:
-    with running_engine(data_dir, "--api-key", KEY) as running:
+def engine(data_dir: Path, become: Sequence[str] = ()) -> Iterator[Engine]:
+    with running_engine(data_dir, "--api-key", KEY, become=become) as running:
         yield running
 
 
@@ -83,9 +84,9 @@ def test_the_state_is_for_its_owner_alone(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "data").stat().st_mode) & 0o067 == 0
 
 
-def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+def start(*arguments: str, stdout: IO[str] | int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "grotte", "serve", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, env=environment())
 
 
 def test_a_taken_port_is_said(tmp_path: Path) -> None:
@@ -104,12 +105,19 @@ def test_a_data_directory_serves_one_engine(tmp_path: Path) -> None:
     assert "another engine uses the data directory" in ended.stderr
 
 
-@pytest.mark.parametrize("content", ["2\n", "x\n"])
-def test_a_data_directory_of_another_version_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "version").write_text(content)
+NO_VERSION = "should hold the number of a layout"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"2\n", "use a newer grotte"), (b"x\n", NO_VERSION), (b"", NO_VERSION), (b"\xff\xfe", NO_VERSION)],
+)
+def test_a_data_directory_of_another_version_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "version").write_bytes(content)
     ended = start("--port", "0", "--data-dir", str(tmp_path))
     assert ended.returncode == 1
-    assert "use a newer grotte" in ended.stderr
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_database_of_another_version_or_none_at_all_is_refused(tmp_path: Path) -> None:
@@ -130,11 +138,19 @@ def test_a_client_that_leaves_during_create_leaves_no_sandbox(tmp_path: Path, ke
         host, port = wire.base_url.host, wire.base_url.port
         body = b'{"templateID":"base"}'
         head = f"POST /v2/sandboxes HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n{key}\r\n"
-        for number in range(5):
+        numbers = itertools.count()
+
+        def said(event: str) -> int:
+            return (tmp_path / "data.log").read_text().count(f"event={event} ")
+
+        def leave_again() -> bool:  # some leave before anybody has read what they want
             with socket.create_connection((host, port)) as sock:
-                sock.sendall(head.replace("some", f"some-{number}").encode() + body)
+                sock.sendall(head.replace("some", f"some-{next(numbers)}").encode() + body)
                 time.sleep(0.02)
-        wait_until(lambda: (tmp_path / "data.log").read_text().count("event=ended") == 5, "a sandbox was left")
+            return said("ended") >= 5
+
+        wait_until(leave_again, "what was made for those who left does not end")
+        wait_until(lambda: said("created") == said("ended"), "a sandbox was left")
         assert wire.get("/v2/sandboxes").json() == []
 
 
@@ -380,8 +396,13 @@ def test_only_so_many_sandboxes_at_once(tmp_path: Path) -> None:
                     refused = wire.post("/v2/sandboxes", json={"templateID": "base"})
                     assert "at most 2" in check_error(refused, 429)["message"]
                     assert refused.headers["should-retry"] == "false"
-                with wire.box():
-                    pass
+                with wire.box(autoPause=True, autoResume={"enabled": True}) as asleep:
+                    assert wire.post(f"/sandboxes/{asleep.id}/pause").status_code == 204
+                    with wire.box(), wire.box():
+                        for headers in (asleep.headers, {"host": f"8000-{asleep.id}.example.org"}):
+                            refused = wire.get("/health", headers=headers)
+                            assert check_error(refused, 429)["sandboxId"] == asleep.id
+                    assert wire.get("/health", headers=asleep.headers).status_code == 204
         finally:
             process.terminate()
             assert process.wait(20) == 0

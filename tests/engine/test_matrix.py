@@ -91,10 +91,9 @@ NOT_OFFERED: list[tuple[str, str, dict[str, object] | None]] = [
 #: Fields of a new sandbox that ask for what this engine cannot do.
 WISHES: list[dict[str, object]] = [
     {"mcp": {"browserbase": {}}},
+    {"mcp": {"browserbase": {}}, "templateID": "mcp-gateway"},
     {"iam": {"tokens": {"t": {"audience": "a", "tokenType": "id"}}}},
     {"network": {"egressProxy": {"address": "10.0.0.1:1080"}}},
-    {"network": {"dnsServers": ["10.0.0.1"]}},
-    {"network": {"httpsPorts": [443]}},
     {"network": {"rules": {"example.org": [{"transform": {"headers": {}}}]}}},
 ]
 NOT_OFFERED += [
@@ -153,13 +152,6 @@ def test_unknown_rpcs(box: Box, service: str) -> None:
         ("GET", "/envs", 200),
         ("POST", "/files/compose", 400),
         ("GET", "/files/compose", 405),
-        ("POST", "/init", 404),
-        ("POST", "/freeze", 404),
-        ("POST", "/unfreeze", 404),
-        ("POST", "/collapse", 404),
-        ("POST", "/fsfreeze", 404),
-        ("POST", "/fsthaw", 404),
-        ("POST", "/upgrade", 404),
         ("DELETE", "/health", 405),
         ("POST", "/envs", 405),
     ],

@@ -93,6 +93,8 @@ def test_many_at_once(wire: Wire, box: Box) -> None:
         answer = wire.get("/sandboxes/metrics", params={"sandbox_ids": f"{box.id},{second.id},{gone}"})
         assert answer.status_code == 200
         found = answer.json()["sandboxes"]
+        apart = wire.get("/sandboxes/metrics", params={"sandbox_ids": [box.id, second.id]})
+        assert set(apart.json()["sandboxes"]) == set(found)
     assert set(found) == {box.id, second.id}
     assert {name: type(value) for name, value in found[box.id].items()} == FIELDS
 

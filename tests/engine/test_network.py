@@ -103,9 +103,11 @@ def test_lists_at_creation(wire: Wire, peer: Peer) -> None:
         ({"allowOut": [f"n{n}.example.org" for n in range(33)]}, 400),
         ({"allowOut": ["2001:db8::/32"]}, 501),
         ({"egressProxy": {"address": "proxy:1080"}}, 501),
-        ({"dnsServers": ["1.1.1.1"]}, 501),
+        ({"dnsServers": ["::1"]}, 400),
+        ({"dnsServers": ["1.1.1.0/24"]}, 400),
+        ({"dnsServers": "1.1.1.1"}, 400),
+        ({"dnsServers": [f"10.0.0.{n}" for n in range(9)]}, 400),
         ({"rules": {"example.org": []}}, 501),
-        ({"httpsPorts": [8443]}, 501),
         ({"allowOut": ["1.2.3.4/33"]}, 400),
         ({"denyOut": ["1.2.3"]}, 400),
         ({"denyOut": [""]}, 400),
@@ -179,6 +181,51 @@ def test_names_stand_for_their_addresses(named: tuple[Wire, Path], peer: Peer) -
         put_back = wire.post(f"/sandboxes/{box.id}/resume", json={"timeout": 60})
         assert put_back.status_code == 201
         assert both(box, peer) == (True, True)
+
+
+ASK = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((sys.argv[1], int(sys.argv[2])))
+try: s.send(b"x"); print("open")
+except PermissionError: print("closed")
+"""
+
+
+def may_send(box: Box, address: str, port: int) -> bool:
+    answer = box.start("python3", "-c", ASK, address, str(port)).stdout
+    assert answer in (b"open\n", b"closed\n")
+    return answer == b"open\n"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "servers", "machines", "own"),
+    [
+        (["first.test"], None, True, False),
+        (["first.test"], [], False, False),
+        (["first.test"], ["198.18.0.53"], False, True),
+        (["198.18.0.1"], None, False, False),
+        (["198.18.0.1"], ["198.18.0.53"], False, False),
+    ],
+)
+def test_who_may_reach_a_name_may_look_it_up(
+    named: tuple[Wire, Path], allowed: list[str], servers: list[str] | None, machines: bool, own: bool
+) -> None:
+    """Although all is denied: the resolvers of the machine, or those that were named instead."""
+    wire, _ = named
+    lists = {"denyOut": ["0.0.0.0/0"], "allowOut": allowed, "dnsServers": servers}
+    with wire.box(network={"denyOut": ["198.18.0.0/15"]}) as box:
+        if not details(box)["allowInternetAccess"]:
+            pytest.skip("no sandbox of this machine reaches anything")
+        resolver = box.sh("sed -n 's/^nameserver //p' /etc/resolv.conf | head -1").stdout.decode().strip()
+        assert (may_send(box, resolver, 53), may_send(box, "198.18.0.53", 99)) == (True, False)
+        put(box, **lists)
+        assert (may_send(box, resolver, 53), may_send(box, "198.18.0.53", 99)) == (machines, own)
+        assert not may_send(box, resolver, 54)
+        shown = details(box)["network"]
+        assert isinstance(shown, dict)
+        assert shown.get("dnsServers") == servers
+    with wire.box(network=lists) as box:
+        assert (may_send(box, resolver, 53), may_send(box, "198.18.0.53", 99)) == (machines, own)
 
 
 def test_new_addresses_of_a_name_are_let_in(named: tuple[Wire, Path], peer: Peer) -> None:

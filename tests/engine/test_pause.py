@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,8 @@ def cpu_of(sandbox_id: str) -> list[str]:
 
 def test_pause_says_what_was_there(wire: Wire) -> None:
     with wire.box() as box:
-        assert wire.post(f"/sandboxes/{box.id}/pause", json={}).status_code == 204
-        check_error(wire.post(f"/sandboxes/{box.id}/pause"), 409)
+        assert wire.post(f"/sandboxes/{box.id}/pause", json={"requireHealthyGuest": True}).status_code == 204
+        check_error(wire.post(f"/sandboxes/{box.id}/pause", json={"requireHealthyGuest": True}), 409)
         assert wire.get(f"/sandboxes/{box.id}").json()["state"] == "paused"
         check_error(wire.post(f"/sandboxes/{box.id}/timeout", json={"timeout": 60}), 404)
         check_error(wire.post(f"/sandboxes/{box.id}/refreshes", json={}), 404)
@@ -125,6 +126,31 @@ def test_the_next_request_resumes_it_if_so_wanted(wire: Wire) -> None:
         assert states(wire)[box.id] == "paused"
         assert box.get_file("/tmp/x").content == b"kept"
         assert states(wire)[box.id] == "running"
+        assert seconds_left(wire, box) > 200  # five minutes, however short its life was to be
+
+
+def seconds_left(wire: Wire, box: Box) -> float:
+    end = datetime.fromisoformat(wire.get(f"/sandboxes/{box.id}").json()["endAt"])
+    return (end - datetime.now(UTC)).total_seconds()
+
+
+@pytest.mark.parametrize("timeout", [400, 1000])
+def test_a_request_gives_it_its_own_time_if_that_is_longer(wire: Wire, timeout: int) -> None:
+    with wire.box(timeout=timeout, autoPause=True, autoResume={"enabled": True}) as box:
+        wire.post(f"/sandboxes/{box.id}/pause")
+        assert wire.get("/health", headers=box.headers).status_code == 204
+        assert timeout - 60 < seconds_left(wire, box) <= timeout
+
+
+def test_no_request_starts_it_anew(wire: Wire) -> None:
+    """What was paused without its memory loses its processes: not because anybody looked at one of its ports."""
+    with wire.box(timeout=60, autoPause=True, autoResume={"enabled": True}) as box:
+        assert wire.post(f"/sandboxes/{box.id}/pause", json={"memory": False}).status_code == 204
+        assert gone(box)
+        assert states(wire)[box.id] == "paused"
+        assert wire.post(f"/v2/sandboxes/{box.id}/connect", json={}).status_code == 201
+        assert wire.post(f"/sandboxes/{box.id}/pause").status_code == 204
+        assert wire.get("/health", headers=box.headers).status_code == 204
 
 
 def test_without_its_memory_it_keeps_its_files(wire: Wire) -> None:
@@ -176,6 +202,8 @@ def test_memory_is_true_or_false(wire: Wire, box: Box, memory: object) -> None:
     for call in ("sandboxes/{}/pause", "sandboxes/{}/connect", "v2/sandboxes/{}/connect", "sandboxes/{}/resume"):
         check_error(wire.post("/" + call.format(box.id), json={"timeout": 300, "memory": memory}), 400)
     check_error(wire.post(f"/sandboxes/{box.id}/resume", json={"autoPause": "yes"}), 400)
+    check_error(wire.post(f"/sandboxes/{box.id}/pause", json={"requireHealthyGuest": memory}), 400)
+    check_error(wire.post(f"/sandboxes/{box.id}/snapshots", json={"memory": memory}), 400)
     assert wire.get(f"/sandboxes/{box.id}").json()["state"] == "running"
 
 

@@ -92,6 +92,30 @@ def test_names_pages_and_filters(wire: Wire) -> None:
     check_error(wire.delete(f"/templates/{third}"), 404)
 
 
+def test_a_name_means_one_snapshot(wire: Wire) -> None:
+    with wire.box() as box:
+        box.put_file("/home/user/n", b"1")
+        first = snapshot(box, name="again")
+        box.put_file("/home/user/n", b"2")
+        second = snapshot(box, name="Again:default")
+    assert listed(wire, "?name=again") == [second]
+    for reference, number, alias in ((first, b"1", None), (second, b"2", "again"), ("again", b"2", "again")):
+        with wire.box(templateID=reference) as copy:
+            assert (copy.get_file("/home/user/n").content, copy.answer.get("alias")) == (number, alias)
+            (entry,) = [entry for entry in wire.get("/v2/sandboxes").json() if entry["sandboxID"] == copy.id]
+            assert entry.get("alias") == wire.get(f"/sandboxes/{copy.id}").json().get("alias") == alias
+    delete(wire, "again")
+    check_error(wire.post("/v2/sandboxes", json={"templateID": "again"}), 404)
+    delete(wire, first)
+
+
+def test_a_snapshot_cannot_have_the_name_of_a_template(wire: Wire) -> None:
+    template = wire.post("/v3/templates", json={"name": "taken"}).json()["templateID"]
+    with wire.box() as box:
+        check_error(wire.post(f"/sandboxes/{box.id}/snapshots", json={"name": "taken:v2"}), 400)
+    assert wire.delete(f"/templates/{template}").status_code == 204
+
+
 def test_what_makes_no_sense_is_refused(wire: Wire) -> None:
     check_error(wire.delete("/templates/base"), 400)
     check_error(wire.delete("/templates/team/none:default"), 404)

@@ -105,7 +105,9 @@ class Builder:
 
     async def _from_image(self, job: _Job, request: BuildRequest) -> Stage:
         job.log.write(f"FROM {request.image}")
-        image = await self._puller.pull(request.image, request.credentials, job.say, partial(self._hold, job))
+        image = await self._puller.pull(
+            request.image, job.owner, request.credentials, job.say, partial(self._hold, job)
+        )
         return await self._prepared(job, image)
 
     def _is_debian(self, job: _Job, reference: str) -> bool:

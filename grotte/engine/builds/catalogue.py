@@ -7,7 +7,8 @@ import sqlite3
 import string
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
@@ -82,6 +83,13 @@ class Catalogue:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._db = database
 
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """All statements of a block take effect, or none: whenever the engine is killed, and if the disk is full."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
     # -- templates -------------------------------------------------------------------------------------------------
 
     def template(self, reference: TemplateReference, owner: str) -> TemplateRow | None:
@@ -131,13 +139,14 @@ class Catalogue:
     def remove_template(self, template_id: str) -> None:
         """Forget it, with its builds, tags and logs."""
         builds = "(SELECT id FROM builds WHERE template = ?)"
-        for statement in (
-            f"DELETE FROM build_logs WHERE build IN {builds}",  # noqa: S608  (ours)
-            "DELETE FROM tags WHERE template = ?",
-            "DELETE FROM builds WHERE template = ?",
-            "DELETE FROM templates WHERE id = ?",
-        ):
-            self._db.execute(statement, (template_id,))
+        with self._at_once():
+            for statement in (
+                f"DELETE FROM build_logs WHERE build IN {builds}",  # noqa: S608  (ours)
+                "DELETE FROM tags WHERE template = ?",
+                "DELETE FROM builds WHERE template = ?",
+                "DELETE FROM templates WHERE id = ?",
+            ):
+                self._db.execute(statement, (template_id,))
 
     # -- builds ----------------------------------------------------------------------------------------------------
 
@@ -172,11 +181,12 @@ class Catalogue:
     def set_ready(self, build: BuildRow) -> None:
         """A build has succeeded: its tags mean it now."""
         now = _now()
-        self._db.execute(
-            "UPDATE builds SET status = 'ready', changed_at = ?, ended_at = ? WHERE id = ?", (now, now, build.id)
-        )
-        self._db.execute("UPDATE templates SET changed_at = ? WHERE id = ?", (now, build.template))
-        self.set_tags(build.template, build.id, build.tags)
+        with self._at_once():
+            self._db.execute(
+                "UPDATE builds SET status = 'ready', changed_at = ?, ended_at = ? WHERE id = ?", (now, now, build.id)
+            )
+            self._db.execute("UPDATE templates SET changed_at = ? WHERE id = ?", (now, build.template))
+            self._set_tags(build.template, build.id, build.tags)
 
     def set_failed(self, build_id: str, reason: Reason) -> None:
         now = _now()
@@ -205,13 +215,20 @@ class Catalogue:
         return None if row is None else self.build(row[0])
 
     def set_tags(self, template_id: str, build_id: str, tags: Iterable[str]) -> None:
+        with self._at_once():
+            self._set_tags(template_id, build_id, tags)
+
+    def _set_tags(self, template_id: str, build_id: str, tags: Iterable[str]) -> None:
         now = _now()
         self._db.executemany(
             "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)", [(template_id, tag, build_id, now) for tag in tags]
         )
 
     def remove_tags(self, template_id: str, tags: Iterable[str]) -> None:
-        self._db.executemany("DELETE FROM tags WHERE template = ? AND tag = ?", [(template_id, tag) for tag in tags])
+        with self._at_once():
+            self._db.executemany(
+                "DELETE FROM tags WHERE template = ? AND tag = ?", [(template_id, tag) for tag in tags]
+            )
 
     # -- layers ----------------------------------------------------------------------------------------------------
 

@@ -15,14 +15,14 @@ from anyio import to_thread
 
 from grotte.engine.faults import ControlFault
 from grotte.engine.host import HostError
-from grotte.engine.host.runtime import STANDALONE
+from grotte.engine.host.runtime import STANDALONE, environment
 
 #: The largest context as it is sent, and unpacked; both in bytes.
 MAX_SENT, MAX_UNPACKED = 8 << 30, 16 << 30
 #: How much all contexts together may take before the ones that were used longest ago go, in bytes.
 KEPT = 20 << 30
-#: How long an address for an upload holds, in seconds, and how many there are at most.
-UPLOAD_SECONDS, MAX_UPLOADS = 3600.0, 10_000
+#: How long an address for an upload holds, in seconds, and how many an owner has at most.
+UPLOAD_SECONDS, MAX_UPLOADS = 3600.0, 2000
 CHECK_SECONDS = 900
 #: Memory of the process that checks an archive, in bytes.
 CHECK_MEMORY = 1 << 30
@@ -64,8 +64,8 @@ class Contexts:
         now = anyio.current_time()
         for token in [token for token, (_, _, end) in self._uploads.items() if end < now]:
             del self._uploads[token]
-        while len(self._uploads) >= MAX_UPLOADS:
-            del self._uploads[next(iter(self._uploads))]
+        for other in [other for other, (whose, _, _) in self._uploads.items() if whose == owner][: 1 - MAX_UPLOADS]:
+            del self._uploads[other]  # the oldest, and nobody else's
         token = secrets.token_urlsafe(32)
         self._uploads[token] = owner, digest, now + UPLOAD_SECONDS
         return token
@@ -128,7 +128,7 @@ def _problem_of(path: Path) -> str:
         try:
             done = subprocess.run(
                 arguments, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=CHECK_SECONDS,
-                env={}, cwd="/", check=False,
+                env=environment(), cwd="/", check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return "the archive takes too long to read"

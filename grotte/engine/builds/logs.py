@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from typing import Literal
 
 import msgspec
+
+log = logging.getLogger("grotte.engine")
 
 Level = Literal["debug", "info", "warn", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warn", "error")
@@ -84,5 +87,9 @@ class LogWriter:
         entry = Entry(time.time_ns() // 1000, level, step, message)
         self._last = [*self._last[-9:], entry]
         row = (self._build_id, self._count, entry.at, level, step, message)
-        self._db.execute("INSERT INTO build_logs VALUES (?, ?, ?, ?, ?, ?)", row)
+        try:
+            self._db.execute("INSERT INTO build_logs VALUES (?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as error:  # a full disk: whoever needs one says so
+            log.warning("event=build_log_not_stored build=%s reason=%s", self._build_id, error)
+            return
         self._count += 1

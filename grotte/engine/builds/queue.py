@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -76,15 +77,22 @@ class Builds:
             del self._running[row.id]
             done.set()
             if reason.message:
-                self._templates.catalogue.set_failed(row.id, reason)
+                self._note_failure(row, reason)
         if not scope.cancel_called:
             await self._templates.collect()
+
+    def _note_failure(self, row: BuildRow, reason: Reason) -> None:
+        try:
+            self._templates.catalogue.set_failed(row.id, reason)
+        except sqlite3.Error:  # a full disk; the next start takes it for failed
+            log.exception("event=build_end_not_stored build=%s", row.id)
 
     async def _attempt(self, row: BuildRow, owner: str, request: BuildRequest) -> Reason:
         """Build; return why that failed, with no message if it did not."""
         writer = self.logs.writer(row.id)
         try:
             await self._builder.build(row, owner, request, writer)
+            self._templates.catalogue.set_ready(row)
         except BuildFailed as failure:
             writer.write(failure.reason.message, "error", failure.reason.step)
             log.info("event=build_failed build=%s step=%s", row.id, failure.reason.step)
@@ -94,7 +102,6 @@ class Builds:
             log.exception("event=build_broken build=%s", row.id)
             writer.write("the engine failed; its log says why", "error")
             return Reason("the engine failed; its log says why", "base")
-        self._templates.catalogue.set_ready(row)
         writer.write("the template is ready", step="finalize")
         log.info("event=build_ready build=%s template=%s", row.id, row.template)
         return Reason("", "")

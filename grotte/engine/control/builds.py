@@ -13,7 +13,7 @@ from grotte.engine.builds.logs import LEVELS, BuildLogs, Entry, Level
 from grotte.engine.builds.queue import Builds
 from grotte.engine.builds.request import read_build
 from grotte.engine.control.creation import read_json
-from grotte.engine.control.listing import read_limit
+from grotte.engine.control.pages import read_limit
 from grotte.engine.control.routes import Routes
 from grotte.engine.control.sandboxes import MAX_BODY
 from grotte.engine.control.templates import own_template
@@ -131,6 +131,8 @@ class BuildArea:
         direction = request.query.get("direction") or "forward"
         if direction not in ("forward", "backward"):
             raise ControlFault(400, "direction must be forward or backward")
+        if request.query.get("source", "persistent") not in ("temporary", "persistent"):
+            raise ControlFault(400, "source must be temporary or persistent")
         cursor = _number(request.query, "cursor", -1, 1 << 53)
         limit = _number(request.query, "limit", 100, MAX_LOGS)
         found = self._logs.around(

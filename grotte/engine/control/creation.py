@@ -36,6 +36,18 @@ def read_json(body: bytes, *, required: bool = True) -> dict[str, Any]:
     return value
 
 
+def read_flag(fields: dict[str, Any], name: str) -> bool | None:
+    """A field that is true, false, or not there.
+
+    Raises:
+        ControlFault: 400, it is something else.
+    """
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ControlFault(400, f"{name} must be true or false")
+    return value
+
+
 def read_order(
     fields: dict[str, Any],
     owner: str,
@@ -55,8 +67,8 @@ def read_order(
         asked = msgspec.convert({k: v for k, v in fields.items() if v is not None}, NewSandbox)
     except msgspec.ValidationError as error:
         raise ControlFault(400, f"invalid request: {error}") from None
+    _refuse_unsupported(fields, asked)  # before the template, which may be one for that alone
     template = templates.find(asked.template_id, owner)
-    _refuse_unsupported(fields, asked)
     secure = always_secure or bool(asked.secure)
     network = read_network(fields, asked)
     if not network.allow_public_traffic and not secure:

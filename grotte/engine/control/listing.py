@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import unquote_plus
 
+from grotte.engine.control.pages import read_limit
 from grotte.engine.faults import ControlFault
 from grotte.engine.lifecycle.ids import parse_template
 from grotte.engine.lifecycle.sandbox import Sandbox, rfc3339
 
-MAX_PAGE = 100
 _STATES = frozenset({"running", "paused"})
 
 
@@ -111,19 +111,6 @@ def _states(text: str | None) -> frozenset[str]:
     if not states <= _STATES:
         raise ControlFault(400, "state must be running, paused or both, joined by ','")
     return states
-
-
-def read_limit(text: str | None) -> int:
-    """How many on a page.
-
-    Raises:
-        ControlFault: 400, it is out of bounds.
-    """
-    if not text:
-        return MAX_PAGE
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_PAGE:
-        raise ControlFault(400, f"limit must be between 1 and {MAX_PAGE}")
-    return int(text)
 
 
 def _moment(text: str) -> int:

@@ -54,7 +54,7 @@ class Metrics:
         await request.reply_json(200, [metric_of(sandbox, sample) for sample in samples])
 
     async def latest(self, request: Request, owner: str) -> None:
-        wanted = [word for word in request.query.get("sandbox_ids", "").split(",") if word]
+        wanted = [word for words in request.every("sandbox_ids") for word in words.split(",") if word]
         if not 1 <= len(wanted) <= MAX_SANDBOXES:
             raise ControlFault(400, f"sandbox_ids must name 1 to {MAX_SANDBOXES} sandboxes")
         found: dict[str, Metric] = {}

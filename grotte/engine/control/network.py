@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from grotte._proto.control import NetworkConfig, NetworkUpdate, NewSandbox
+from grotte.engine.data.routing import ENVD_PORT
 from grotte.engine.faults import ControlFault, not_offered
 from grotte.engine.host import HostError
 from grotte.engine.lifecycle.names import Names
@@ -25,7 +26,8 @@ MAX_NAME = 253
 #: Letters somewhere, or it would be an address.
 _NAME = re.compile(r"(?=.*[a-z])(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 #: Fields that change what a sandbox may reach, and that this engine cannot honour: refused, never ignored.
-_NOT_OFFERED = ("egressProxy", "rules", "dnsServers", "httpsPorts")
+_NOT_OFFERED = ("egressProxy", "rules")
+MAX_SERVERS, MAX_PORTS = 8, 64
 
 
 def read_network(fields: dict[str, Any], asked: NewSandbox) -> Network:
@@ -43,6 +45,8 @@ def read_network(fields: dict[str, Any], asked: NewSandbox) -> Network:
         deny_out=_ranges(config.deny_out, "denyOut"),
         allow_public_traffic=config.allow_public_traffic is not False,
         mask_request_host=None if mask is None else _host(mask),
+        dns_servers=_servers(config.dns_servers),
+        https_ports=_ports(config.https_ports),
         said=isinstance(asked.network, NetworkConfig),
     )
 
@@ -62,6 +66,7 @@ def read_update(fields: dict[str, Any]) -> Network:
         internet=asked.allow_internet_access is not False,
         allow_out=_ranges(asked.allow_out, "allowOut"),
         deny_out=_ranges(asked.deny_out, "denyOut"),
+        dns_servers=_servers(asked.dns_servers),
     )
 
 
@@ -92,6 +97,8 @@ def shown(network: Network) -> NetworkConfig | UnsetType:
         deny_out=list(network.deny_out),
         allow_public_traffic=network.allow_public_traffic,
         mask_request_host=network.mask_request_host or UNSET,
+        dns_servers=UNSET if network.dns_servers is None else list(network.dns_servers),
+        https_ports=list(network.https_ports) or UNSET,
     )
 
 
@@ -121,6 +128,24 @@ def _range(text: str, name: str) -> str:
     if name == "allowOut":
         raise not_offered("IPv6 from inside sandboxes")
     return ""
+
+
+def _servers(texts: Sequence[str] | UnsetType | None) -> tuple[str, ...] | None:
+    if texts is None or isinstance(texts, UnsetType):
+        return None
+    if len(texts) > MAX_SERVERS:
+        raise ControlFault(400, f"dnsServers must not have more than {MAX_SERVERS} entries")
+    try:
+        return tuple(dict.fromkeys(str(ipaddress.IPv4Address(text.strip())) for text in texts))
+    except ValueError:
+        raise ControlFault(400, "dnsServers must be IPv4 addresses") from None
+
+
+def _ports(ports: Sequence[int] | UnsetType | None) -> tuple[int, ...]:
+    found = tuple(dict.fromkeys(ports or ()))
+    if len(found) > MAX_PORTS or not all(0 < port < 65536 and port != ENVD_PORT for port in found):
+        raise ControlFault(400, f"httpsPorts must be at most {MAX_PORTS} ports from 1 to 65535, without {ENVD_PORT}")
+    return found
 
 
 def _name(text: str, where: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from grotte.engine.control.routes import Routes, Table
+from grotte.engine.data.access import cors, preflight
+from grotte.engine.faults import Fault
 from grotte.engine.http import Request
 from grotte.engine.lifecycle.keys import Keyring
 
@@ -70,6 +72,16 @@ class ControlPlane:
         Raises:
             Fault: it ends in an error; the caller sends it.
         """
+        if (answer := preflight(request)) is not None and self.knows(request.path):
+            return await request.reply(204, headers=answer)
+        request.always = cors(request)
+        try:
+            await self._serve(request)
+        except Fault:
+            request.always = []  # whoever answers adds it to all errors
+            raise
+
+    async def _serve(self, request: Request) -> None:
         if self._keyless.knows(request.path):
             match = self._keyless.find(request, lambda: None)
             request.route = match.template

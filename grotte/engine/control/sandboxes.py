@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from grotte._proto import control
-from grotte.engine.control.creation import check_timeout, read_json, read_order
+from grotte.engine.control.creation import check_timeout, read_flag, read_json, read_order
 from grotte.engine.control.handover import Handover
 from grotte.engine.control.listing import read_listing, read_metadata
 from grotte.engine.control.network import change_network, read_update, shown
@@ -146,7 +146,7 @@ class Sandboxes:
     async def _connect(self, request: Request, owner: str, sandbox_id: str, *, default: int | None) -> None:
         fields = read_json(await request.body(MAX_BODY), required=default is None)
         seconds = check_timeout(_integer(fields, "timeout", default), self._max_timeout)
-        memory = _flag(fields, "memory")
+        memory = read_flag(fields, "memory")
         sandbox = self._registry.owned(sandbox_id, owner)
         resumed = await self._registry.resume(sandbox, seconds, memory=memory is not False)
         if not resumed:
@@ -155,15 +155,17 @@ class Sandboxes:
 
     async def pause(self, request: Request, owner: str, sandbox_id: str) -> None:
         fields = read_json(await request.body(MAX_BODY), required=False)
-        memory = _flag(fields, "memory")
+        memory, healthy = read_flag(fields, "memory"), read_flag(fields, "requireHealthyGuest")
         sandbox = self._registry.owned(sandbox_id, owner)
+        if healthy and not sandbox.paused and not await sandbox.answers() and not sandbox.paused:
+            raise ControlFault(503, f"sandbox {sandbox_id} does not answer, so it was not paused")
         await self._registry.pause(sandbox, memory=memory is not False)
         await request.reply(204)
 
     async def resume(self, request: Request, owner: str, sandbox_id: str) -> None:
         fields = read_json(await request.body(MAX_BODY), required=False)
         seconds = check_timeout(_integer(fields, "timeout", V1_TIMEOUT), self._max_timeout)
-        memory, pauses = _flag(fields, "memory"), _flag(fields, "autoPause")
+        memory, pauses = read_flag(fields, "memory"), read_flag(fields, "autoPause")
         sandbox = self._registry.owned(sandbox_id, owner)
         if not await self._registry.resume(sandbox, seconds, memory=memory is not False):
             raise ControlFault(409, f"sandbox {sandbox_id} is already running")
@@ -210,12 +212,18 @@ class Sandboxes:
                 sandbox_id=sandbox.sandbox_id,
                 client_id=CLIENT_ID,
                 envd_version=ENVD_VERSION,
-                alias=sandbox.template.alias,
+                alias=_alias(sandbox),
                 envd_access_token=sandbox.access_token,
                 traffic_access_token=sandbox.traffic_token,
                 domain=self._domain,
             )
         )
+
+
+def _alias(sandbox: Sandbox) -> str | msgspec.UnsetType:
+    """The name of its template, which a snapshot need not have."""
+    template = sandbox.template
+    return msgspec.UNSET if template.alias == template.template_id else template.alias
 
 
 def _lifecycle(sandbox: Sandbox) -> control.Lifecycle:
@@ -235,7 +243,7 @@ def _listed_fields(sandbox: Sandbox) -> dict[str, Any]:
         "memory_mb": sandbox.limits.memory_bytes // MIB,
         "disk_size_mb": sandbox.limits.disk_bytes // MIB,
         "envd_version": ENVD_VERSION,
-        "alias": sandbox.template.alias,
+        "alias": _alias(sandbox),
         "metadata": sandbox.metadata,
         "volume_mounts": [control.VolumeMount(name=mount.name, path=mount.path) for mount in sandbox.mounts],
     }
@@ -247,11 +255,4 @@ def _integer(fields: dict[str, Any], name: str, default: int | None) -> int:
         value = default
     if not isinstance(value, int) or isinstance(value, bool):
         raise ControlFault(400, f"{name} must be a whole number of seconds")
-    return value
-
-
-def _flag(fields: dict[str, Any], name: str) -> bool | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise ControlFault(400, f"{name} must be true or false")
     return value

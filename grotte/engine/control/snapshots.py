@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,9 +10,9 @@ import anyio
 import msgspec
 
 from grotte._proto import control
-from grotte.engine.control.creation import check_timeout, read_json
+from grotte.engine.control.creation import check_timeout, read_flag, read_json
 from grotte.engine.control.handover import Handover
-from grotte.engine.control.listing import read_limit
+from grotte.engine.control.pages import read_page
 from grotte.engine.control.routes import Routes
 from grotte.engine.faults import ControlFault
 from grotte.engine.http import Request
@@ -64,18 +62,16 @@ class Snapshots:
         name = fields.get("name")
         if name is not None and not isinstance(name, str):
             raise ControlFault(400, "name must be a string")
+        read_flag(fields, "memory")  # there is none in a snapshot
         sandbox = self._registry.owned(sandbox_id, owner)
         template = await self._registry.snapshot(sandbox, name or None)
         (row,) = [row for row in self._registry.templates.snapshots(owner) if row.id == template.template_id]
         await request.reply_json(201, _shown(row))
 
     async def list(self, request: Request, owner: str) -> None:
-        limit, after = read_limit(request.query.get("limit")), _read_token(request.query.get("nextToken"))
         rows = [row for row in self._registry.templates.snapshots(owner)[::-1] if _matches(row, request.query)]
-        if after is not None:
-            rows = [row for row in rows if (row.made_at, row.id) < after]
-        more = [("x-next-token", _token(rows[limit - 1]))] if len(rows) > limit else []
-        await request.reply_json(200, [_shown(row) for row in rows[:limit]], more)
+        page, more = read_page(request.query, rows)
+        await request.reply_json(200, [_shown(row) for row in page], more)
 
     async def fork(self, request: Request, owner: str, sandbox_id: str) -> None:
         fields = read_json(await request.body(MAX_BODY), required=False)
@@ -138,22 +134,6 @@ def _matches(row: SnapshotRow, query: dict[str, str]) -> bool:
         if parsed.alias != row.name or (":" in name and parsed.tag != row.tag):
             return False
     return not sandbox_id or sandbox_id.partition("-")[0] == row.sandbox
-
-
-def _token(row: SnapshotRow) -> str:
-    return base64.urlsafe_b64encode(f"{row.made_at}__{row.id}".encode()).decode()
-
-
-def _read_token(token: str | None) -> tuple[int, str] | None:
-    if not token:
-        return None
-    try:
-        made_at, _, row_id = (
-            base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode().partition("__")
-        )
-        return int(made_at), row_id
-    except (ValueError, binascii.Error):
-        raise ControlFault(400, "invalid nextToken") from None
 
 
 def _number(fields: dict[str, Any], name: str, default: int) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from grotte.engine.builds.catalogue import BuildRow, TagRow, TemplateRow
 from grotte.engine.control.creation import read_json
+from grotte.engine.control.pages import read_limit, read_token, token_of
 from grotte.engine.control.routes import Routes
 from grotte.engine.control.sandboxes import MAX_BODY
 from grotte.engine.control.templates import own_template
@@ -15,6 +17,13 @@ from grotte.engine.http import Request
 from grotte.engine.lifecycle.ids import DEFAULT_TAG, check_tag, parse_template
 from grotte.engine.lifecycle.sandbox import rfc3339
 from grotte.engine.lifecycle.templates import Templates
+
+#: How many tags a page has unless it is asked for more.
+GROUPS = 25
+_ORDERS: dict[str, Callable[[TagRow], tuple[int, str]]] = {
+    "latest": lambda tag: (tag.made_at, tag.tag),
+    "name": lambda tag: (0, tag.tag),
+}
 
 
 class TagArea:
@@ -73,14 +82,17 @@ class TagArea:
         await request.reply_json(200, {"exists": known, "normalizedTag": wanted})
 
     async def groups(self, request: Request, owner: str, reference: str) -> None:
+        query = request.query
+        read_limit(query.get("assignmentLimit"))  # each tag has one
         row, tags = self._tags(owner, reference)
-        search = request.query.get("search", "").lower()
+        found = _in_order(tags, query.get("sort") or "latest_desc", query.get("tagsCursor"))
+        found = [tag for tag in found if query.get("search", "").lower() in tag.tag]
+        limit = read_limit(query.get("tagsLimit"), GROUPS)
         groups = [
-            {"tag": tag.tag, "assignments": [self._assignment(row, tag)], "hasMore": False}
-            for tag in tags
-            if search in tag.tag
+            {"tag": tag.tag, "assignments": [self._assignment(row, tag)], "hasMore": False} for tag in found[:limit]
         ]
-        await request.reply_json(200, {"tags": groups, "nextCursor": None})
+        more = token_of(found[limit - 1].made_at, found[limit - 1].tag) if len(found) > limit else None
+        await request.reply_json(200, {"tags": groups, "nextCursor": more})
 
     async def assignments(self, request: Request, owner: str, reference: str, tag: str) -> None:
         row, tags = self._tags(owner, reference)
@@ -102,6 +114,19 @@ class TagArea:
             "buildCreatedAt": rfc3339(build.made_at if build else tag.made_at),
             "buildFinishedAt": rfc3339(build.ended_at) if build and build.ended_at else None,
         }
+
+
+def _in_order(tags: list[TagRow], sort: str, cursor: str | None) -> list[TagRow]:
+    """Tags as they were asked for, those behind the last page."""
+    by, _, way = sort.rpartition("_")
+    if by not in _ORDERS or way not in ("asc", "desc"):
+        raise ControlFault(400, "sort must be latest or name, with _asc or _desc")
+    place, down = _ORDERS[by], way == "desc"
+    if cursor:
+        made_at, tag = read_token(cursor, "tagsCursor")
+        last = place(TagRow(tag, "", made_at))
+        tags = [tag for tag in tags if (place(tag) < last if down else place(tag) > last)]
+    return sorted(tags, key=place, reverse=down)
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

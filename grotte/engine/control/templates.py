@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from grotte.engine.builds.catalogue import BuildRow, Catalogue, TemplateRow
 from grotte.engine.builds.queue import Builds
 from grotte.engine.control.creation import read_json
-from grotte.engine.control.listing import read_limit
+from grotte.engine.control.pages import read_page
 from grotte.engine.control.routes import Routes
 from grotte.engine.control.sandboxes import ENVD_VERSION, MAX_BODY, MIB
 from grotte.engine.faults import ControlFault
@@ -52,16 +52,8 @@ class TemplateArea:
         await request.reply_json(200, [self._shown(row) for row in self._catalogue.templates(owner)])
 
     async def list_pages(self, request: Request, owner: str) -> None:
-        limit, after = read_limit(request.query.get("limit")), request.query.get("nextToken")
-        rows = self._catalogue.templates(owner)
-        if after:
-            # the token is the last id of the page before
-            place = next((i for i, row in enumerate(rows, 1) if row.id == after), None)
-            if place is None:
-                raise ControlFault(400, "invalid nextToken")
-            rows = rows[place:]
-        more = [("x-next-token", rows[limit - 1].id)] if len(rows) > limit else []
-        await request.reply_json(200, [self._shown(row) for row in rows[:limit]], more)
+        rows, more = read_page(request.query, self._catalogue.templates(owner))
+        await request.reply_json(200, [self._shown(row) for row in rows], more)
 
     async def list_defaults(self, request: Request, owner: str) -> None:
         await request.reply_json(200, [_base(self._limits)])
@@ -75,8 +67,9 @@ class TemplateArea:
         row = row or self._catalogue.public_template(parsed)
         if row is None:
             raise ControlFault(404, f"template '{unquote(reference)[:200]}' not found")
-        builds = self._catalogue.builds(row.id)[: read_limit(request.query.get("limit"))]
-        await request.reply_json(200, self._shown(row) | {"builds": [_build(build, self._limits) for build in builds]})
+        builds, more = read_page(request.query, self._catalogue.builds(row.id))
+        shown = self._shown(row) | {"builds": [_build(build, self._limits) for build in builds]}
+        await request.reply_json(200, shown, more)
 
     async def delete(self, request: Request, owner: str, reference: str) -> None:
         """Delete a template, with whatever is being built of it, or a snapshot."""
@@ -109,7 +102,8 @@ class TemplateArea:
 
     def _shown(self, row: TemplateRow) -> Json:
         builds = self._catalogue.builds(row.id)
-        latest = builds[0]
+        # what sandboxes start from, if there is anything
+        latest = next((build for build in builds if build.status == "ready"), builds[0])
         return _named(row.id, row.name) | _sizes(latest, self._limits) | {
             "buildID": latest.id,
             "public": row.public,

@@ -15,6 +15,7 @@ import anyio
 
 from grotte.engine.faults import ControlFault
 from grotte.engine.host import Egress, GuestError, HostError
+from grotte.engine.lifecycle.network import is_name
 from grotte.engine.lifecycle.sandbox import Sandbox
 
 log = logging.getLogger("grotte.engine")
@@ -47,7 +48,7 @@ class Names:
             return egress
         await self._look_up(names)
         for text in egress.deny:
-            if _is_name(text) and not self._addresses.get(text):
+            if is_name(text) and not self._addresses.get(text):
                 raise ControlFault(400, f"denyOut: {text!r} cannot be looked up, and so not be closed")
         return self.known(egress)
 
@@ -59,7 +60,7 @@ class Names:
 
     def _ranges(self, texts: Iterable[str]) -> Iterator[str]:
         for text in texts:
-            yield from self._addresses.get(text, ()) if _is_name(text) else (text,)
+            yield from self._addresses.get(text, ()) if is_name(text) else (text,)
 
     async def keep(self) -> None:
         """Look names up again, for ever; to be run as a task."""
@@ -102,9 +103,4 @@ class Names:
 
 def _names(egress: Egress | None) -> Iterator[str]:
     if egress is not None:
-        yield from filter(_is_name, (*egress.allow, *egress.deny))
-
-
-def _is_name(text: str) -> bool:
-    """Ranges always have their length."""
-    return "/" not in text
+        yield from filter(is_name, (*egress.allow, *egress.deny))

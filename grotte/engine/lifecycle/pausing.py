@@ -12,6 +12,7 @@ import anyio
 
 from grotte.engine.faults import ControlFault
 from grotte.engine.host import Guest, HostError, SandboxHost, SandboxSpec
+from grotte.engine.lifecycle.rows import settings_of
 from grotte.engine.lifecycle.sandbox import Sandbox
 from grotte.engine.lifecycle.store import Store
 
@@ -69,6 +70,7 @@ class Pausing:
             raise
         sandbox.paused, sandbox.end_at, sandbox.deadline = True, end_at, float("inf")
         if not memory:
+            self._set_reboots(sandbox, True)
             await self._leave_memory(sandbox)
 
     async def resume(self, sandbox: Sandbox, prolong: Callable[[], None], *, memory: bool) -> bool:
@@ -93,14 +95,21 @@ class Pausing:
                     await self._leave_memory(sandbox)
                 if sandbox.life is None:
                     await self._launch(sandbox)
-            sandbox.paused = False
+            if sandbox.reboots:
+                self._set_reboots(sandbox, False)
             prolong()
+            sandbox.paused = False
             self._host.thaw(sandbox.sandbox_id)
         log.info("event=resumed sandbox=%s", sandbox.sandbox_id)
         return True
 
+    def _set_reboots(self, sandbox: Sandbox, reboots: bool) -> None:
+        sandbox.reboots = reboots
+        self._store.set_settings(sandbox.sandbox_id, settings_of(sandbox))
+
     async def _launch(self, sandbox: Sandbox) -> None:
         try:
+            await self._host.put_away(sandbox.sandbox_id)  # it may have died while it was paused, just now
             guest = await self._host.launch(self._spec_of(sandbox))
         except HostError as error:
             log.error("event=resume_failed sandbox=%s reason=%s", sandbox.sandbox_id, error)  # noqa: TRY400  (no bug)
@@ -136,7 +145,10 @@ class Pausing:
         life, sandbox.life = sandbox.life, None
         if life is not None:
             life.processes.lose_all()
+        try:
             await self._host.put_away(sandbox.sandbox_id)
+        except HostError as error:
+            raise ControlFault(500, str(error)) from None
 
     def _check(self, sandbox: Sandbox) -> None:
         if not self._lives(sandbox):

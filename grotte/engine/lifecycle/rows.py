@@ -34,6 +34,7 @@ def settings_of(sandbox: Sandbox) -> Settings:
         build=sandbox.template.build,
         auto_pause_memory=sandbox.auto_pause_memory,
         mounts=sandbox.mounts,
+        reboots=sandbox.reboots,
     )
 
 
@@ -45,6 +46,7 @@ def from_row(row: SandboxRow, template: Template, limits: Limits) -> Sandbox:
         template=template,
         life=None,
         paused=True,
+        reboots=row.settings.reboots,
         limits=template.setup.limits(limits),
         timeout=row.settings.timeout,
         auto_pause=row.settings.auto_pause,

@@ -18,6 +18,11 @@ from grotte.engine.lifecycle.templates import Template
 from grotte.engine.lifecycle.volumes import VolumeMount
 from grotte.engine.processes.table import ProcessTable
 
+#: How long a sandbox may take to show that it is well, in seconds.
+ANSWER_SECONDS = 5.0
+#: What a date can say, in seconds since 1970: the years 1 to 9999. Files may claim others.
+FIRST_TIME, LAST_TIME = -62135596800, 253402300799
+
 
 @dataclass(slots=True, kw_only=True)
 class Order:
@@ -59,6 +64,7 @@ class Sandbox:
     Attributes:
         life: None while there are only files: it is paused then.
         paused: Nothing runs in it.
+        reboots: It was paused without its memory: it starts anew when it is resumed, which no request to it may do.
         changing: Held by whoever pauses, resumes or ends it.
         timeout: The seconds of life that it was given last.
         started_at: Unix microseconds.
@@ -75,6 +81,7 @@ class Sandbox:
     template: Template
     life: Life | None
     paused: bool = False
+    reboots: bool = False
     changing: anyio.Lock = field(default_factory=anyio.Lock, repr=False)
     limits: Limits
     timeout: float
@@ -122,6 +129,21 @@ class Sandbox:
         """It has not ended."""
         return self.life is None or not self.life.guest.closed.is_set()
 
+    async def answers(self) -> bool:
+        """Whether commands could be run in it."""
+        with anyio.move_on_after(ANSWER_SECONDS):
+            try:
+                await self.guest.user("root")
+            except GuestError:
+                return False
+            return True
+        return False
+
+    @property
+    def wakes(self) -> bool:
+        """Whether a request to it resumes it, if it is paused."""
+        return self.auto_resume and not self.reboots
+
     @property
     def state(self) -> Literal["running", "paused"]:
         return "paused" if self.paused else "running"
@@ -143,5 +165,5 @@ class Sandbox:
 
 def rfc3339(micros: int) -> str:
     """Unix microseconds as clients read them: UTC, six digits."""
-    moment = datetime.fromtimestamp(micros // 1_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{micros % 1_000_000:06d}Z"
+    moment = datetime.fromtimestamp(min(max(micros // 1_000_000, FIRST_TIME), LAST_TIME), UTC)
+    return f"{moment.year:04}-{moment:%m-%dT%H:%M:%S}.{micros % 1_000_000:06d}Z"

@@ -150,7 +150,7 @@ class Spares:
         kind.coming = anyio.Event()
         try:
             guest = await self._launch(replace(kind.spec, sandbox_id=sandbox_id, hostname=sandbox_id), kind.start)
-        except HostError as error:
+        except (HostError, OSError) as error:  # nobody asked for it: not even a lost data directory is reported here
             log.warning("event=spare_failed reason=%s", error)
             self._rest_until = anyio.current_time() + REST
         else:

@@ -19,6 +19,8 @@ READY_SECONDS = 300.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 #: Every client runs commands so; where there is no bash, the guest takes the image's shell.
 SHELL = ("/bin/bash", "-l", "-c")
+#: Where a sandbox's programs may send events. Nothing takes them: an address that refuses at once.
+NO_EVENTS = "http://127.0.0.1:49983"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def start_of(setup: Setup, template_id: str) -> Start | None:
 
 def facts(sandbox_id: str, template_id: str) -> dict[str, str]:
     """What a sandbox tells its processes about itself."""
-    own = {"SANDBOX": "true", "SANDBOX_ID": sandbox_id, "TEMPLATE_ID": template_id}
+    own = {"SANDBOX": "true", "SANDBOX_ID": sandbox_id, "TEMPLATE_ID": template_id, "EVENTS_ADDRESS": NO_EVENTS}
     return {f"{prefix}_{name}": value for prefix in ("E2B", "GROTTE") for name, value in own.items()}
 
 

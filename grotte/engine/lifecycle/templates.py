@@ -119,7 +119,7 @@ class Templates:
         return [row for row in self._snapshots.values() if row.owner == owner and not row.hidden]
 
     def _row(self, parsed: TemplateReference, owner: str) -> SnapshotRow | None:
-        """The newest that fits: a name may be given again."""
+        """The newest that fits."""
         if parsed.namespace is not None:
             return None
         fitting = [row for row in self.snapshots(owner) if parsed.alias in (row.id, row.name) and parsed.tag == row.tag]
@@ -133,10 +133,12 @@ class Templates:
         """Make a snapshot of a sandbox that is at rest.
 
         Raises:
-            ControlFault: 400, the name is malformed, or the sandbox stands on too many snapshots; 500, the machine
-                could not do it.
+            ControlFault: 400, the name is malformed or a template's, or the sandbox stands on too many snapshots; 500,
+                the machine could not do it.
         """
         alias, tag = _name_and_tag(name)
+        if alias and self.catalogue.template(TemplateReference(None, alias, tag), sandbox.owner) is not None:
+            raise ControlFault(400, f"the name '{alias}' is that of a template: no snapshot could be found by it")
         below = [layer.name for layer in sandbox.template.layers]
         if len(below) >= MAX_LAYERS:
             raise ControlFault(400, f"a sandbox can stand on at most {MAX_LAYERS} snapshots")
@@ -148,8 +150,13 @@ class Templates:
         now = time.time_ns() // 1000
         setup = sandbox.template.setup
         row = SnapshotRow(snapshot_id, sandbox.owner, alias, tag, hidden, below, sandbox.sandbox_id, now, setup)
+        earlier = [other for other in self.snapshots(row.owner) if alias and (other.name, other.tag) == (alias, tag)]
         self._store.add_snapshot(row)
         self._snapshots[row.id] = row
+        for other in earlier:
+            # it stays, by its id: deleting what a name means must not bring back what it meant before
+            self._store.unname_snapshot(other.id)
+            self._snapshots[other.id] = msgspec.structs.replace(other, name="")
         log.info("event=snapshot sandbox=%s template=%s", sandbox.sandbox_id, row.id)
         return self._template(row)
 
@@ -194,7 +201,7 @@ class Templates:
         return {layer for template in self._in_use() for layer in template.layers}
 
     async def _collect_snapshots(self) -> None:
-        for row in [row for row in self._snapshots.values() if row.hidden]:
+        for row in [row for row in reversed(self._snapshots.values()) if row.hidden]:  # what stands on others first
             needed = {name for other in self._snapshots.values() for name in other.below}
             if row.id in needed or self._host.layer(row.id) in self._layers_in_use() or row.id not in self._snapshots:
                 continue

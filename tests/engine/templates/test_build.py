@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from tests.engine.background import Background, running
 from tests.engine.templates.building import Templates, archive, copy, run, step
 from tests.engine.wire import check_error
 from tests.support.engine import Engine
@@ -37,6 +38,13 @@ def test_steps_are_done_one_on_the_other_and_sandboxes_start_from_the_last(templ
             f"/app/below\nalice\nbar mine /opt/bin:{PATH}\n/app/below\nalice\n/root-was-here\n".encode()
         )
         assert box.sh("stat -c %U /app . made").stdout == b"user\nuser\nuser\n"
+        # an empty path is the working directory, of which a list of processes says nothing
+        assert box.fs("Stat").json()["entry"]["path"] == "/app/below"
+        watched = box.fs("CreateWatcher").json()["watcherId"]
+        box.put_file("/app/below/new", b"")
+        assert box.fs("GetWatcherEvents", watcherId=watched).json()["events"][0]["name"] == "new"
+        left = Background(box, "sleep 60")
+        assert [one["config"].get("cwd") for one in running(box) if one["pid"] == left.pid] == [None]
 
 
 def test_the_log_tells_of_each_step_and_its_output(templates: Templates) -> None:

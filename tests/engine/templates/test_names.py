@@ -71,6 +71,67 @@ def test_tags_are_given_and_taken(templates: Templates) -> None:
         check_error(templates.post("/templates/tags", json={"target": "moved", "tags": tags}), 400)
 
 
+def paged(templates: Templates, path: str, size: int, **more: str) -> list[list[str]]:
+    """The names of tags, page by page."""
+    pages: list[list[str]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query = {"tagsLimit": str(size), "tagsCursor": cursor} | more
+        answer = templates.get(path, params=query).json()
+        pages.append([group["tag"] for group in answer["tags"]])
+        cursor = answer["nextCursor"]
+    return pages
+
+
+def test_tags_come_in_pages(templates: Templates) -> None:
+    templates.build("many:a")
+    for tag in ("c", "b"):
+        assert templates.post("/templates/tags", json={"target": "many:a", "tags": [tag]}).status_code == 201
+    path = "/templates/many/tags/groups"
+    assert paged(templates, path, 2) == [["b", "c"], ["a"]]
+    assert paged(templates, path, 2, sort="latest_asc") == [["a", "c"], ["b"]]
+    assert paged(templates, path, 1, sort="name_asc") == [["a"], ["b"], ["c"]]
+    assert paged(templates, path, 3, sort="name_desc") == [["c", "b", "a"]]
+    assert paged(templates, path, 1, search="C") == [["c"]]
+    for query in ("sort=x", "tagsLimit=0", "tagsLimit=101", "tagsLimit=x", "tagsCursor=none", "assignmentLimit=0"):
+        check_error(templates.get(f"{path}?{query}"), 400)
+
+
+def test_a_template_is_its_last_build_that_was_ready(templates: Templates) -> None:
+    first = templates.build("last-ready", run("true"))
+    failed = templates.request_build("last-ready", cpuCount=1)
+    failed.start(steps=[run("false")])
+    assert failed.wait()["status"] == "error"
+    waiting = templates.request_build("last-ready")
+    detail = templates.get("/templates/last-ready").json()
+    assert (detail["buildID"], detail["buildStatus"], detail["cpuCount"]) == (first.build, "ready", 2)
+    builds = [waiting.build, failed.build, first.build]
+    assert [build["buildID"] for build in detail["builds"]] == builds
+    page = templates.get("/templates/last-ready?limit=2")
+    assert [build["buildID"] for build in page.json()["builds"]] == builds[:2]
+    rest = templates.get("/templates/last-ready", params={"limit": "2", "nextToken": page.headers["x-next-token"]})
+    assert [build["buildID"] for build in rest.json()["builds"]] == builds[2:]
+    assert "x-next-token" not in rest.headers
+    check_error(templates.get("/templates/last-ready?nextToken=x"), 400)
+
+
+def test_pages_go_on_when_their_border_goes(templates: Templates) -> None:
+    names = ["page-a", "page-b", "page-c"]
+    made = [templates.request_build(name).template for name in names]
+    first = templates.get("/v2/templates?limit=2")
+    assert [row["templateID"] for row in first.json()] == [made[2], made[1]]
+    assert templates.delete(f"/templates/{made[1]}").status_code == 204
+    rest = templates.get("/v2/templates", params={"limit": "1", "nextToken": first.headers["x-next-token"]})
+    assert [row["templateID"] for row in rest.json()] == [made[0]]
+    build = templates.build("page-tags:a")
+    templates.post("/templates/tags", json={"target": "page-tags:a", "tags": ["b", "c"]})
+    path, query = "/templates/page-tags/tags/groups", {"tagsLimit": "2", "sort": "name_asc"}
+    cursor = templates.get(path, params=query).json()["nextCursor"]
+    templates.request("DELETE", "/templates/tags", json={"name": "page-tags", "tags": ["b"]})
+    (group,) = templates.get(path, params=query | {"tagsCursor": cursor}).json()["tags"]
+    assert (group["tag"], group["assignments"][0]["buildId"]) == ("c", build.build)
+
+
 def test_lists_and_details(templates: Templates) -> None:
     build = templates.build("listed")
     listed = {entry["templateID"]: entry for entry in templates.get("/templates").json()}
