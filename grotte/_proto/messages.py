@@ -10,12 +10,17 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 M = TypeVar("M", bound=Struct)
+
+
+UInt32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+#: A 64-bit integer as proto3 JSON writes it.
+WholeNumber = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,19}$")]
 
 
 class InvalidMessage(ValueError):
@@ -24,6 +29,14 @@ class InvalidMessage(ValueError):
 
 class Message(Struct, rename="camel", omit_defaults=True, kw_only=True):
     """proto3 JSON: lowerCamelCase names, defaults left out, unknown fields ignored."""
+
+
+class Choice(Message):
+    """proto3's ``oneof``: one of its fields is there, or none."""
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in msgspec.structs.astuple(self)) > 1:
+            raise ValueError(f"only one of {', '.join(self.__struct_encode_fields__)} can be set")
 
 
 class Empty(Message):
@@ -40,14 +53,14 @@ class ProcessConfig(Message):
     cwd: str | None = None
 
 
-class ProcessSelector(Message):
-    pid: int | None = None
+class ProcessSelector(Choice):
+    pid: UInt32 | None = None
     tag: str | None = None
 
 
 class PtyWindow(Message):
-    cols: int = 0
-    rows: int = 0
+    cols: UInt32 = 0
+    rows: UInt32 = 0
 
 
 class Pty(Message):
@@ -110,7 +123,7 @@ class UpdateRequest(Message):
     pty: Pty | None = None
 
 
-class ProcessInput(Message):
+class ProcessInput(Choice):
     """`stdin` and `pty` are base64, standard or URL-safe: see `decode_base64`."""
 
     stdin: str | None = None
@@ -130,7 +143,7 @@ class StreamInputData(Message):
     input: ProcessInput = msgspec.field(default_factory=ProcessInput)
 
 
-class StreamInputRequest(Message):
+class StreamInputRequest(Choice):
     start: StreamInputStart | None = None
     data: StreamInputData | None = None
     keepalive: Empty | None = None
@@ -156,7 +169,7 @@ class EntryInfo(Message):
     name: str = ""
     type: int | str = "FILE_TYPE_UNSPECIFIED"
     path: str = ""
-    size: int | str = 0
+    size: int | WholeNumber = 0
     mode: int = 0
     permissions: str = ""
     owner: str = ""
@@ -186,7 +199,7 @@ class MoveRequest(Message):
 
 class ListDirRequest(Message):
     path: str = ""
-    depth: int = 0
+    depth: UInt32 = 0
 
 
 class ListDirResponse(Message):
@@ -273,7 +286,7 @@ def decode(kind: type[M], data: bytes | memoryview) -> M:
         if isinstance(raw, dict):
             # null stands for an absent field
             raw = {_PROTO_NAMES.get(key, key): value for key, value in raw.items() if value is not None}
-        return msgspec.convert(raw, kind, strict=False)
+        return _with_plain_switches(raw, msgspec.convert(raw, kind, strict=False))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage(str(error)) from None
 
@@ -282,7 +295,17 @@ def decode(kind: type[M], data: bytes | memoryview) -> M:
 def _decoder(kind: type[M]) -> msgspec.json.Decoder[M] | None:
     """What reads messages of a kind in one step; None where a field may come under another name."""
     renamed = {field.encode_name for field in msgspec.structs.fields(kind)}.intersection(_PROTO_NAMES.values())
-    return None if renamed else msgspec.json.Decoder(kind, strict=False)
+    strict = any(field.type in (bool, bool | None) for field in msgspec.structs.fields(kind))
+    return None if renamed else msgspec.json.Decoder(kind, strict=strict)
+
+
+def _with_plain_switches(raw: dict[str, object], found: M) -> M:
+    """Numbers may come as strings, but nothing else stands for true and false."""
+    for field in msgspec.structs.fields(found):
+        given = raw.get(field.encode_name)
+        if isinstance(getattr(found, field.name), bool) and given is not None and not isinstance(given, bool):
+            raise msgspec.ValidationError(f"Expected `bool` - at `$.{field.encode_name}`")
+    return found
 
 
 def decode_base64(text: str) -> bytes:

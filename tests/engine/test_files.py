@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 import zlib
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -56,6 +57,20 @@ def test_upload_of_several_files_by_their_names(box: Box) -> None:
     assert [box.get_file(item).content for item in written] == [b"1", b"2", b""]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ("filename*=utf-8''na%C3%AFve%20x", "naïve x"),
+        ("filename=plain; filename*=UTF-8'en'star", "star"),
+        ("filename=plain; filename*=klingon''star", "plain"),
+    ],
+)
+def test_file_names_in_another_notation(box: Box, parameters: str, name: str) -> None:
+    body = f"--B\r\nContent-Disposition: form-data; name=file; {parameters}\r\n\r\nx\r\n--B--\r\n".encode()
+    answer = box.wire.post("/files", content=body, headers=box.headers | {"content-type": multipart()[1]})
+    assert answer.json() == [{"path": f"/home/user/{name}", "name": name, "type": "file"}]
+
+
 def test_other_parts_are_skipped(box: Box) -> None:
     body, kind = multipart(("a", b"1"), name="other")
     answer = box.wire.post("/files", content=body, headers=box.headers | {"content-type": kind})
@@ -90,7 +105,7 @@ def test_upload_of_gzip(box: Box, path: str) -> None:
     assert box.get_file(path).content == data
 
 
-@pytest.mark.parametrize("data", [b"nonsense", gzip.compress(b"abc" * 1000)[:-5], b"\x1f\x8b\x08"])
+@pytest.mark.parametrize("data", [b"", b"nonsense", gzip.compress(b"abc" * 1000)[:-5], b"\x1f\x8b\x08"])
 def test_upload_of_broken_gzip_changes_nothing(box: Box, path: str, data: bytes) -> None:
     box.put_file(path, b"before")
     check_error(box.put_file(path, data, content_encoding="gzip"), 400)
@@ -138,6 +153,31 @@ def test_upload_refuses(box: Box, params: dict[str, str], headers: dict[str, str
     check_error(box.wire.post("/files", params=params, content=body, headers=box.headers | headers), 400)
 
 
+@pytest.mark.parametrize(
+    ("meanwhile", "status", "reason"), [("rm -rf", 500, "its directory was removed"), ("mkdir -p", 400, "directory")]
+)
+def test_a_place_that_is_lost_during_the_upload(box: Box, path: str, meanwhile: str, status: int, reason: str) -> None:
+    target = os.path.dirname(path) if meanwhile == "rm -rf" else path
+
+    def pieces() -> Iterator[bytes]:
+        yield bytes(2_000_000)
+        with box.apart() as other:
+            other.sh(f"until ls {os.path.dirname(path)}/.grotte.*; do sleep 0.01; done; {meanwhile} {target}")
+        yield b"more"
+
+    headers = box.headers | {"content-type": "application/octet-stream"}
+    with box.apart() as mine:
+        answer = mine.wire.post("/files", params={"path": path}, content=pieces(), headers=headers)
+    assert reason in check_error(answer, status)["message"]
+    assert b".grotte" not in box.sh(f"ls -a {os.path.dirname(path)}").stdout
+
+
+def test_upload_to_where_no_file_can_be(box: Box, path: str) -> None:
+    box.put_file(path, b"")
+    for impossible in (f"{path}/below", f"{path}/deep/below", "/proc/new"):
+        assert impossible in check_error(box.put_file(impossible, b"x"), 500)["message"]
+
+
 def test_a_refused_form_leaves_no_file(box: Box) -> None:
     mark = uuid.uuid4().hex
     body, kind = multipart((f"/tmp/{mark}/a", b"1"), ("/tmp", b"2"))
@@ -179,7 +219,7 @@ def test_download_compressed(box: Box, path: str) -> None:
         assert answer.headers["content-encoding"] == "gzip"
         assert "content-length" not in answer.headers
         assert answer.content == data
-    for refused in ("identity", "gzip;q=0", "br", ""):
+    for refused in ("identity", "gzip;q=0", "br", "", "gzip;q=0.5, identity"):
         assert "content-encoding" not in box.get_file(path, accept_encoding=refused).headers
     with box.wire.stream(
         "GET", "/files", params={"path": path}, headers=box.headers | {"accept-encoding": "gzip"}
@@ -232,6 +272,7 @@ def test_conditions(box: Box, path: str) -> None:
     check_error(box.get_file(path, if_unmodified_since=old, range="bytes=0-0"), 412)
     assert box.get_file(path, range="bytes=0-0", if_range=modified).status_code == 206
     assert box.get_file(path, range="bytes=0-0", if_range=old).status_code == 200
+    assert box.get_file(path, range="bytes=0-0", if_modified_since=modified).status_code == 304
     check_error(box.get_file(path, range="bytes=0-0", accept_encoding="gzip, identity;q=0"), 406)
     check_error(box.get_file(path, accept_encoding="br, *;q=0"), 406)
 
@@ -250,7 +291,9 @@ def test_kinds_of_content(box: Box) -> None:
     box.put_file("/tmp/x.json", b"{}")
     box.put_file("/tmp/noext", b"plain text")
     box.put_file("/tmp/noext.bin9", b"\0\1\2")
+    box.put_file("/tmp/x.txt.gz", b"packed")
     assert box.get_file("/tmp/x.json").headers["content-type"] == "application/json"
+    assert box.get_file("/tmp/x.txt.gz").headers["content-type"] == "application/gzip"
     assert box.get_file("/tmp/noext", accept_encoding="identity").headers["content-type"].startswith("text/plain")
     assert box.get_file("/tmp/noext", accept_encoding="gzip").headers["content-type"] == "application/octet-stream"
     assert box.get_file("/tmp/noext.bin9").headers["content-type"] == "application/octet-stream"
@@ -273,6 +316,8 @@ def test_links_are_followed(box: Box, path: str) -> None:
     box.put_file(path, b"real")
     box.sh(f"ln -sf {path} /tmp/link")
     assert box.get_file("/tmp/link").content == b"real"
+    assert box.put_file("/tmp/link", b"new").json() == [{"path": "/tmp/link", "name": "link", "type": "file"}]
+    assert box.get_file(path).content == b"new"
 
 
 def test_large_files_both_ways(box: Box, path: str) -> None:
@@ -324,6 +369,23 @@ def test_signed_urls(box: Box, path: str, routed: bool) -> None:
         "/files", params=signed(box, "", "write"), content=body, headers=headers | {"content-type": kind}
     )
     assert put.json()[0]["path"] == path
+
+
+def test_a_signature_lets_nobody_choose_a_user(box: Box) -> None:
+    # Door: a link without a user, and a user beside it that nobody signed.
+    box.put_file("/root/x", b"root's")
+    headers = {"e2b-sandbox-id": box.id, "e2b-sandbox-port": "49983"}
+    as_root = {"authorization": f"Basic {base64.b64encode(b'root:').decode()}"}
+    check_error(box.wire.get("/files", params=signed(box, "x", "read"), headers=headers | as_root), 404)
+    octets = headers | as_root | {"content-type": "application/octet-stream"}
+    (written,) = box.wire.post("/files", params=signed(box, "mine", "write"), content=b"", headers=octets).json()
+    assert box.fs("Stat", path=written["path"]).json()["entry"]["owner"] == "user"
+
+
+def test_signatures_of_what_no_file_is_called(box: Box) -> None:
+    # Door: a long path, hashed anew with the token of every sandbox of the engine.
+    assert box.wire.get("/files", params=signed(box, "x" * 10_000, "read")).status_code == 400
+    check_error(box.wire.get("/files", params=signed(box, "x" * 20_000, "read")), 401)
 
 
 @pytest.mark.parametrize("routed", [True, False])

@@ -39,6 +39,22 @@ def test_stat_of_a_file(box: Box, home: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown", "header"),
+    [
+        (10**12, "9999-12-31T23:59:59Z", "Fri, 31 Dec 9999 23:59:59 GMT"),
+        (-(10**12), "0001-01-01T00:00:00Z", "Mon, 01 Jan 0001 00:00:00 GMT"),
+        (-(3 * 10**10), "1019-05-04T18:40:00Z", "Tue, 04 May 1019 18:40:00 GMT"),
+    ],
+)
+def test_times_beyond_the_calendar(box: Box, seconds: int, shown: str, header: str) -> None:
+    path = f"/dev/shm/{uuid.uuid4().hex}"
+    box.put_file(path, b"")
+    box.sh(f"touch -d @{seconds} {path}")
+    assert box.fs("Stat", path=path).json()["entry"]["modifiedTime"] == shown
+    assert box.get_file(path).headers["last-modified"] == header
+
+
 def test_stat_of_directories_and_links(box: Box, home: str) -> None:
     tmp = box.fs("Stat", path="/tmp").json()["entry"]
     assert (tmp["type"], tmp["permissions"]) == ("FILE_TYPE_DIRECTORY", "dtrwxrwxrwx")
@@ -99,6 +115,8 @@ def test_move(box: Box, home: str) -> None:
     assert box.get_file(f"{home}/b").content == b"new"
     assert box.fs("Move", source=f"{home}/b", destination=f"{home}/deep/er/c").status_code == 200
     check_rpc_error(box.fs("Move", source=f"{home}/b", destination=f"{home}/c"), 404, "not_found")
+    in_the_way = box.fs("Move", source=f"{home}/deep", destination=f"{home}/deep/er/c/d")
+    assert f"{home}/deep/er/c/d" in check_rpc_error(in_the_way, 500, "internal")
 
 
 def test_remove(box: Box, home: str) -> None:

@@ -88,9 +88,11 @@ def test_environment(wire: Wire) -> None:
             "E2B_SANDBOX": "true",
             "E2B_SANDBOX_ID": box.id,
             "E2B_TEMPLATE_ID": box.answer["templateID"],
+            "E2B_EVENTS_ADDRESS": "http://127.0.0.1:49983",
             "GROTTE_SANDBOX": "no",
             "GROTTE_SANDBOX_ID": box.id,
             "GROTTE_TEMPLATE_ID": box.answer["templateID"],
+            "GROTTE_EVENTS_ADDRESS": "http://127.0.0.1:49983",
         }
         assert "/usr/bin" in envs["PATH"].split(":")
         shown = wire.get("/envs", headers=box.headers).json()
@@ -341,7 +343,7 @@ def until_quiet(box: Box, script: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("name", ["SIGNAL_UNSPECIFIED", 0, 2, "SIGNAL_SIGINT", 99])
+@pytest.mark.parametrize("name", ["SIGNAL_UNSPECIFIED", 0, 2, "SIGNAL_SIGINT", 99, "٩", "9" * 5000])
 def test_other_signals_are_not_sent(box: Box, name: str | int) -> None:
     process = Background(box, "sleep 50")
     check_rpc_error(process.signal(name), 501, "unimplemented")

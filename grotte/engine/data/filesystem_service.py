@@ -51,35 +51,38 @@ def check_path(path: str) -> str:
     return path
 
 
-def _path(call: Call, path: str) -> str:
+def place(call: Call, path: str) -> str:
+    """The path that is meant: an empty one is the sandbox's working directory.
+
+    Raises:
+        RpcFault: invalid_argument, no file can have it.
+    """
     return check_path(path) or call.sandbox.template.setup.workdir
 
 
 async def stat(call: Call, request: PathRequest) -> Struct:
-    entry = await call.sandbox.guest.stat(_path(call, request.path), call.user)
+    entry = await call.sandbox.guest.stat(place(call, request.path), call.user)
     return EntryResponse(entry=entry_info(entry))
 
 
 async def make_dir(call: Call, request: PathRequest) -> Struct:
-    entry = await call.sandbox.guest.make_dir(check_path(request.path), call.user)
+    entry = await call.sandbox.guest.make_dir(place(call, request.path), call.user)
     return EntryResponse(entry=entry_info(entry))
 
 
 async def move(call: Call, request: MoveRequest) -> Struct:
-    source, destination = check_path(request.source), check_path(request.destination)
+    source, destination = place(call, request.source), place(call, request.destination)
     entry = await call.sandbox.guest.move(source, destination, call.user)
     return EntryResponse(entry=entry_info(entry))
 
 
 async def remove(call: Call, request: PathRequest) -> Struct:
-    await call.sandbox.guest.remove(check_path(request.path), call.user)
+    await call.sandbox.guest.remove(place(call, request.path), call.user)
     return Empty()
 
 
 async def list_dir(call: Call, request: ListDirRequest) -> Struct:
-    if request.depth < 0:
-        raise RpcFault("invalid_argument", "unmarshal message: depth is negative")
-    path = _path(call, request.path)
+    path = place(call, request.path)
     entries = await call.sandbox.guest.list_dir(path, request.depth or 1, call.user)
     return ListDirResponse(entries=[entry_info(entry) for entry in entries])
 
