@@ -248,7 +248,13 @@ async def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tup
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
-    found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(socket.gaierror):  # an address needs no thread
+            known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            return [(family, address) for family, _, _, _, address in known]
+        found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # too long, or empty between two dots
+        raise socket.gaierror(socket.EAI_NONAME, "the name is none that could be looked up") from None
     return [(family, address) for family, _, _, _, address in found]
 
 

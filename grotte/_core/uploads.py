@@ -14,8 +14,9 @@ from grotte.errors import InvalidArgumentException
 AsyncChunks: TypeAlias = AsyncIterable[bytes]
 AsyncWriteData: TypeAlias = str | bytes | bytearray | memoryview | IO[bytes] | IO[str] | Iterable[bytes] | AsyncChunks
 
-#: How much of a file is read at a time.
+#: How much of a file is read at a time; and where all that is read is sent as it is: each read takes a thread.
 PIECE = 256 * 1024
+LARGE_PIECE = 1024 * 1024
 #: Larger bodies travel beside the short calls, not among them.
 BULK = 256 * 1024
 #: zlib's name for a gzip header around its best window.
@@ -92,7 +93,7 @@ class AsyncFilePieces:
         return self
 
     async def __anext__(self) -> bytes:
-        piece = checked(await _aio.run_in_thread(self._read, PIECE))
+        piece = checked(await _aio.run_in_thread(self._read, LARGE_PIECE))
         if not piece:
             raise StopAsyncIteration
         return piece

@@ -55,8 +55,8 @@ class TransportOptions:
         connection_window: The same for a whole connection.
         bulk_window: What is added to `stream_window` on the lane "bulk".
         max_header_list: The largest response header list.
-        http1_memory: How long an origin counts as HTTP/1.1-only, and how long a domain, by what was learnt, as served
-            well on shared connections, or not.
+        http1_memory: How long an origin that was silent counts as HTTP/1.1-only at most (at first only for moments),
+            and how long a domain, by what was learnt, as served well on shared connections, or not.
         http1_connections: Connections to HTTP/1.1-only origins, all together.
         codec: "native" or "h2"; None: what the environment says.
         trace: Called with the name of each event below and its details, at once and perhaps with a lock held: it must

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, cast
 
 #: What servers are offered by ALPN, and proxies, which are spoken to over HTTP/1.1.
@@ -96,13 +96,15 @@ class TlsPump:
         """
         if len(self._plain) < self._incoming.pending + 2 * RECORD:  # as much as that can be, and one that had begun
             self._plain = memoryview(bytearray(self._incoming.pending + 2 * RECORD))
-        room, read, size = self._plain, self._session.read, 0
+        room, incoming, size = self._plain, self._incoming, 0
+        read = cast("Callable[[int, memoryview], int]", self._session.read)
         try:
             # To ask in vain costs an exception.
-            while not self.ended and (self._incoming.pending or self._session.pending()):
-                count = cast("int", read(RECORD, room[size:]))
+            while not self.ended and (incoming.pending or self._session.pending()):
+                count = read(RECORD, room[size:])
                 size += count
-                self.ended = not count
+                if not count:
+                    self.ended = True
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

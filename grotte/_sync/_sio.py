@@ -257,7 +257,10 @@ def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # too long, or empty between two dots
+        raise socket.gaierror(socket.EAI_NONAME, "the name is none that could be looked up") from None
     return [(family, address) for family, _, _, _, address in found]
 
 
@@ -341,14 +344,22 @@ class Nursery:
         self.failures: list[BaseException] = []
 
     def start_soon(self, function: Callable[..., object], *args: object) -> None:
-        thread = threading.Thread(target=self._run, args=(function, args), daemon=True)
+        claim = Lock()
+        thread = threading.Thread(target=self._run, args=(claim, function, args), daemon=True)
         self.threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:  # Ctrl-C: whether the thread will begin is not known, so it must not, or has
+            if claim.acquire(blocking=False):
+                self.threads.remove(thread)
+            raise
 
     def cancel(self) -> None:
         """Nothing to do: threads are not cancelled."""
 
-    def _run(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
+    def _run(self, claim: threading.Lock, function: Callable[..., object], args: tuple[object, ...]) -> None:
+        if not claim.acquire(blocking=False):
+            return
         try:
             function(*args)
         except BaseException as error:  # noqa: BLE001 - raised again where the nursery ends

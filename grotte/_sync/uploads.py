@@ -15,8 +15,9 @@ from grotte.errors import InvalidArgumentException
 Chunks: TypeAlias = Iterable[bytes]
 WriteData: TypeAlias = str | bytes | bytearray | memoryview | IO[bytes] | IO[str] | Iterable[bytes] | Chunks
 
-#: How much of a file is read at a time.
+#: How much of a file is read at a time; and where all that is read is sent as it is: each read takes a thread.
 PIECE = 256 * 1024
+LARGE_PIECE = 1024 * 1024
 #: Larger bodies travel beside the short calls, not among them.
 BULK = 256 * 1024
 #: zlib's name for a gzip header around its best window.
@@ -93,7 +94,7 @@ class FilePieces:
         return self
 
     def __next__(self) -> bytes:
-        piece = checked(_sio.run_in_thread(self._read, PIECE))
+        piece = checked(_sio.run_in_thread(self._read, LARGE_PIECE))
         if not piece:
             raise StopIteration
         return piece

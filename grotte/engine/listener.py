@@ -22,11 +22,12 @@ MAX_REQUESTS = 65536
 KEEP_ALIVE_MS = 640_000
 
 _HTTP1 = HTTP1Settings(header_read_timeout=KEEP_ALIVE_MS, max_buffer_size=1024 * 1024)
+# An upload's frames come to Python one by one, each by two changes of threads: they may be large.
 _HTTP2 = HTTP2Settings(
     initial_connection_window_size=64 * 1024 * 1024,
     initial_stream_window_size=8 * 1024 * 1024,
     max_concurrent_streams=1000,
-    max_frame_size=256 * 1024,
+    max_frame_size=1024 * 1024,
     max_headers_size=256 * 1024,
     max_send_buffer_size=1024 * 1024,
 )

@@ -55,6 +55,7 @@ class Http2Server(ThreadedServer):
         *,
         cap: int = 100,
         window: int = 65_535,
+        frame_size: int = 16_384,
         tls: ssl.SSLContext | None = None,
         drip: bool = False,
         read_size: int = 65_536,
@@ -67,6 +68,7 @@ class Http2Server(ThreadedServer):
         super().__init__(path)
         self.cap = cap
         self.window = window
+        self.frame_size = frame_size
         self.tls = tls
         self.drip = drip
         self.read_size = read_size
@@ -175,9 +177,11 @@ class Connection:
             initial_values={
                 h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.server.cap,
                 h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: self.server.window,
+                h2.settings.SettingCodes.MAX_FRAME_SIZE: self.server.frame_size,
                 h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: 65_536,
             },
         )
+        self.h2.max_inbound_frame_size = self.server.frame_size
         self.server.stopped.wait(self.server.settings_after)
         self.h2.initiate_connection()
         self._flush()

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 #: What one system call reads: at first, and once there was as much as that.
 FIRST_READ_SIZE = 16 * 1024
 READ_SIZE = 256 * 1024
+#: GNU's C library gives memory back to the system, and asks for it again page by page, whenever more lies idle than
+#: twice the largest block that was ever freed: with the pieces of a large body, once for every few of them.
+IDLE_MEMORY = 2 * 1024 * 1024
 NOTHING = memoryview(b"")
 
 
@@ -22,8 +25,8 @@ class Channel:
         self.tls = tls
         #: The peer has closed its side.
         self.ended = False
-        #: There may be more than the last `receive` returned.
-        self.more = False
+        #: There may be more than the last `receive` returned; it returned as much as one may.
+        self.more = self.full = False
         self._buffer = memoryview(bytearray(FIRST_READ_SIZE))
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -51,7 +54,7 @@ class Channel:
 
     def receive(self) -> memoryview:
         """Plain bytes that are there, valid until the next call; sets `ended` and `more`."""
-        self.more = False
+        self.more = self.full = False
         if self.tls is not None and self.tls.failure is not None:
             raise self.tls.failure
         try:
@@ -63,14 +66,21 @@ class Channel:
         data = self._buffer[:count]
         if count == len(self._buffer):
             self.more = True
-            if count < READ_SIZE:
-                self._buffer = memoryview(bytearray(READ_SIZE))
+            self.full = count == READ_SIZE
+            if not self.full:
+                self._expect_much()
         if self.tls is not None and count:
             self.tls.receive(data)
             data = self.tls.read()
             self.ended = self.tls.ended
-            self.more = self.more or self.tls.failure is not None
+            if self.tls.failure is not None:
+                self.more, self.full = True, False
         return data
+
+    def _expect_much(self) -> None:
+        """Receive in large pieces from now on."""
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        bytes(IDLE_MEMORY)  # freed at once, and never touched
 
     def close(self) -> None:
         """Close the socket; the peer sees the end of the stream."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from grotte._core import _aio
-from grotte._core.exchange import Request
+from grotte._core.exchange import HEIR_SECONDS, Request
 from grotte._core.http2.ceiling import AsyncCeiling
 from grotte._core.http2.connection import AsyncConnection
 from grotte._core.http2.response import (
@@ -21,7 +22,7 @@ from grotte._proto.http import Headers, Lane, Response
 from grotte._proto.options import Counters, Tally, TransportOptions, earliest
 from grotte._proto.proxy import Proxies, Proxy
 from grotte._proto.sharing import Doubt, Place, Sharing, own_place
-from grotte._proto.transport_errors import DeadlineExceeded
+from grotte._proto.transport_errors import DeadlineExceeded, TransportError
 
 if TYPE_CHECKING:
     import ssl
@@ -93,6 +94,13 @@ class AsyncPool:
         if stream is None:
             raise late(deadline, processed=exchange.processed)
         return AsyncHttp2Response(stream, deadline, idle_timeout)
+
+    async def answer(self, stream: AsyncStream, deadline: float) -> AsyncHttp2Response:
+        """The answer to what was sent on a stream, once it has begun."""
+        with _aio.deadline_watch(deadline) as scope:
+            await self._await_status(stream, scope, None)
+            return AsyncHttp2Response(stream, deadline, None)
+        raise late(deadline)
 
     def exchange(self, request: Request) -> AsyncExchange:
         """One attempt at a request, which has no slot yet."""
@@ -246,9 +254,21 @@ class AsyncAnswerBlock:
     async def __aenter__(self) -> AsyncHttp2Response:
         try:
             return await self._pool.begin(self._exchange, *self._arguments)
-        except BaseException:
-            self._exchange.release()
+        except BaseException as error:
+            try:
+                if not isinstance(error, Exception):
+                    await self._pass_on()
+            finally:
+                self._exchange.release()
             raise
+
+    async def _pass_on(self) -> None:
+        """The caller is cancelled: whoever inherits the answer gets it, if the whole request is on its way."""
+        heir, stream = self._arguments[1].heir, self._exchange.stream
+        if heir is None or stream is None or not stream.sent_end:
+            return
+        with _aio.shield(HEIR_SECONDS), suppress(TransportError):
+            await heir.inherit(await self._pool.answer(stream, _aio.clock() + HEIR_SECONDS))
 
     async def __aexit__(self, *exception: object) -> None:
         self._exchange.release()

@@ -99,6 +99,7 @@ class AsyncExchange:
         self._headers = headers
         self._options = options
         self._stream: AsyncStream | None = None
+        self._batch = CONGESTED
 
     def open(self, connection: AsyncConnection, *, eager: bool) -> AsyncStream:
         """Queue the request's HEADERS."""
@@ -133,8 +134,9 @@ class AsyncExchange:
         """Send one piece; False when the rest is pointless."""
         rest = memoryview(data)
         while not stream.upload_is_over():
-            batch = rest[:CONGESTED]
+            batch = rest[: self._batch]
             rest = rest[stream.connection.send_data(stream, batch, end=last and len(batch) == len(rest)) :]
+            self._batch = stream.connection.batch()
             if stream.sent_end or not (rest or last or stream.connection.congested()):
                 return True
             await self._wait_to_send(stream, scope)
@@ -149,6 +151,11 @@ class AsyncExchange:
                 await scope.expire()
             text = f"the upload made no progress for {self._options.write_timeout:g} s"
             raise DeadlineExceeded(text, kind="write", processed=True)
+
+    @property
+    def stream(self) -> AsyncStream | None:
+        """The stream that it has got, if it has one."""
+        return self._stream
 
     @property
     def processed(self) -> bool:
@@ -196,7 +203,8 @@ class AsyncHttp2Response:
                     raise stream.error
                 if stream.ended and not stream.chunks:
                     raise StopAsyncIteration
-                await self._wait()
+                if not stream.connection.top_up(stream):
+                    await self._wait()
 
     async def aread(self) -> bytes:
         """What is left of the body."""

@@ -54,6 +54,8 @@ class AsyncStream(AsyncParty):
     error: TransportError | None = None
     #: The send window is used up.
     window_blocked = False
+    #: How often its reader went on without waiting.
+    topped_up = 0
     #: Until when it is parked; the reader looks at the clock for it.
     deadline: float | None = None
 

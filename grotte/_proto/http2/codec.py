@@ -124,6 +124,8 @@ class Codec(Protocol):
     #: The peer's SETTINGS_MAX_CONCURRENT_STREAMS; ASSUMED_MAX_CONCURRENT_STREAMS until SETTINGS arrive, and
     #: UNLIMITED_STREAMS when they arrived and set no limit.
     max_concurrent_streams: int
+    #: The peer's SETTINGS_MAX_FRAME_SIZE.
+    max_frame_size: int
     #: Whole frames that have come.
     frames_received: int
 

@@ -34,6 +34,7 @@ class ControlFrames(FrameReader):
     def __init__(self, *, stream_window: int, connection_window: int, max_header_list: int) -> None:
         super().__init__()
         self.max_concurrent_streams = ASSUMED_MAX_CONCURRENT_STREAMS
+        self.max_frame_size = frames.DEFAULT_MAX_FRAME_SIZE
         self._stream_window = stream_window
         #: The specification's default is a lower bound: a window can only be opened.
         self._connection_window = max(connection_window, frames.DEFAULT_WINDOW)

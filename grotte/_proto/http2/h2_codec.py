@@ -313,6 +313,7 @@ class H2Codec(ControlFrames):
         self._acknowledge(ack)
         limit = self._h2.remote_settings.max_concurrent_streams
         self.max_concurrent_streams = min(limit, UNLIMITED_STREAMS)
+        self.max_frame_size = self._h2.max_outbound_frame_size
         events.append(SettingsReceived(self.max_concurrent_streams))
         if self._h2.remote_settings.initial_window_size > before:
             events.append(WindowOpened(0))

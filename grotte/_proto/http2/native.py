@@ -50,7 +50,6 @@ class NativeCodec(ControlFrames):
         self._settled = False
         #: What the peer permits.
         self._send_window = self._initial_window = frames.DEFAULT_WINDOW
-        self._max_frame_size = frames.DEFAULT_MAX_FRAME_SIZE
         #: What we permit the peer on the connection.
         self._receive_window = self._connection_window
         self._queue_preface()
@@ -123,7 +122,7 @@ class NativeCodec(ControlFrames):
     def _queue_data(self, stream_id: int, data: memoryview, *, end_stream: bool) -> None:
         wire = self.wire
         pack = frames.HEADER.pack
-        step = self._max_frame_size
+        step = self.max_frame_size
         total = len(data)
         start = 0
         while total - start > step:
@@ -280,7 +279,7 @@ class NativeCodec(ControlFrames):
             return
         self._acknowledge(_SETTINGS_ACK)
         self._encoder.limit_table(values.get(settings.HEADER_TABLE_SIZE, MAX_TABLE_SIZE))
-        self._max_frame_size = values.get(settings.MAX_FRAME_SIZE, self._max_frame_size)
+        self.max_frame_size = values.get(settings.MAX_FRAME_SIZE, self.max_frame_size)
         unset = self.max_concurrent_streams if self._settled else UNLIMITED_STREAMS
         limit = values.get(settings.MAX_CONCURRENT_STREAMS, unset)
         self.max_concurrent_streams = min(limit, UNLIMITED_STREAMS)

@@ -87,9 +87,7 @@ class FrameReader(ABC):
         while partial:
             missing = _missing(partial)
             if not missing:
-                frame = bytes(partial)
-                partial.clear()
-                self._dispatch(frame, 0, events)
+                position = self._end_partial(data, position, events)
                 break
             piece = data[position : position + missing]
             if not piece:
@@ -99,6 +97,18 @@ class FrameReader(ABC):
         position = self._dispatch(data, position, events)
         if position < len(data):
             partial += data[position:]
+
+    def _end_partial(self, data: bytes | memoryview, position: int, events: list[Event]) -> int:
+        """Handle the frame that came in several pieces, and what follows it in `data`; return where the rest starts."""
+        frame = memoryview(bytes(self._partial))
+        self._partial.clear()
+        _, length, kind, flags, stream_id = frames.HEADER.unpack_from(frame)
+        if length <= self._merges_above or kind or flags:
+            self._dispatch(frame, 0, events)
+            return position
+        payload, position = self._rest_of_run(data, position, stream_id, frame[frames.FRAME_HEADER_SIZE :])
+        self._handlers[kind](self, flags, stream_id & frames.MAX_STREAM_ID, payload, events)
+        return position
 
     def _dispatch(self, data: bytes | memoryview, position: int, events: list[Event]) -> int:
         """Handle the whole frames in `data` from `position` on; return where the first incomplete one starts."""
@@ -112,30 +122,38 @@ class FrameReader(ABC):
             end = start + length
             if end > size:
                 break
-            self.frames_received += 1
-            payload, position = bytes(data[start:end]), end
             if length > self._merges_above and not kind and not flags:  # DATA, and nothing but data
-                payload, position = self._rest_of_run(data, position, stream_id, payload)
+                payload, position = self._rest_of_run(data, end, stream_id, data[start:end])
+            else:
+                self.frames_received += 1
+                payload, position = bytes(data[start:end]), end
             self._handlers[kind](self, flags, stream_id & frames.MAX_STREAM_ID, payload, events)
         return position
 
-    def _rest_of_run(self, data: bytes | memoryview, position: int, stream_id: int, first: bytes) -> tuple[bytes, int]:
+    def _rest_of_run(
+        self, data: bytes | memoryview, position: int, stream_id: int, first: bytes | memoryview
+    ) -> tuple[bytes, int]:
         """Join a DATA frame's payload with those of the frames of the same kind that follow it, as one of a stream."""
         unpack = frames.HEADER.unpack_from
-        size = len(data) - frames.FRAME_HEADER_SIZE
+        size = len(data)
         view = memoryview(data)
-        pieces: list[bytes | memoryview] = [first]
-        while position <= size:
-            high, length, kind, flags, other = unpack(data, position)
-            start = position + frames.FRAME_HEADER_SIZE
+        pieces = [first]
+        known: tuple[int, ...] = ()
+        start = position + frames.FRAME_HEADER_SIZE
+        while start <= size:
+            header = unpack(data, position)
+            if header != known:  # most are like the one before
+                known, (high, length, kind, flags, other) = header, header
+                if kind or flags or other != stream_id or not length or high or length > frames.DEFAULT_MAX_FRAME_SIZE:
+                    break
             end = start + length
-            oversized = high or length > frames.DEFAULT_MAX_FRAME_SIZE
-            if kind or flags or other != stream_id or not length or oversized or end > len(data):
+            if end > size:
                 break
             pieces.append(view[start:end])
             position = end
-        self.frames_received += len(pieces) - 1
-        return (first if len(pieces) == 1 else b"".join(pieces)), position
+            start = end + frames.FRAME_HEADER_SIZE
+        self.frames_received += len(pieces)
+        return (bytes(first) if len(pieces) == 1 else b"".join(pieces)), position
 
     def _recognise(self, data: bytes | memoryview) -> None:
         """Judge the first frame header as far as it is there: it must be that of SETTINGS, and no ACK."""

@@ -171,7 +171,7 @@ class Baton:
 
     def _look(self) -> bool:
         """Take in what came while the reader waits; True when that ends its wait."""
-        self._blocked = self._woken = False
+        self._blocked = False
         self.pump()
         if self._woken:  # they run next, and most will have something to send
             self._end_turn_with_flush()

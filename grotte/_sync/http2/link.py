@@ -13,7 +13,7 @@ Order: `_io` before `lock`; with `lock` held, `_io` may only be tried.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from grotte._proto.http2.codec import Codec
 from grotte._proto.http2.frames import count_frames
@@ -23,10 +23,16 @@ from grotte._sync.http2.baton import Baton
 from grotte._sync.http2.channel import NOTHING, Channel
 from grotte._sync.http2.stream import Stream
 
-#: An upload pauses while more than this waits for the socket.
+#: An upload pauses while more than this waits for the socket, and queues as much at a time. Where larger frames are
+#: taken, which wake the server less often, and the socket takes all at once, it may be one frame, up to this much.
 CONGESTED = 256 * 1024
+BATCH = 1024 * 1024
 #: Full reads, one after another, before others get their turn.
 PIECES = 4
+
+
+def never() -> bool:
+    return False
 
 
 class Link(Baton):
@@ -68,6 +74,11 @@ class Link(Baton):
     def congested(self) -> bool:
         return len(self._codec.wire) + len(self._outbox) > CONGESTED
 
+    def batch(self) -> int:
+        """How much of an upload to queue at a time, by what became of the last."""
+        swift = self._all_sent and not self._codec.wire
+        return max(CONGESTED, min(self._codec.max_frame_size, BATCH)) if swift else CONGESTED
+
     # ── at the socket (lock not held) ───────────────────────────────────────────────────────────────────────────
 
     def flush(self) -> None:
@@ -100,22 +111,38 @@ class Link(Baton):
 
     def pump(self) -> None:
         """Take in what has arrived, then send what waits."""
+        self._woken = False
         with self._io:
-            self._take_in()
+            self._take_in(self._is_awaited)
         self.flush()
 
-    def glance(self) -> None:
+    def top_up(self, stream: Stream) -> bool:
+        """For one who has taken all: take in more, if there is likely to be more and others had their turn lately."""
+        more = self._channel.full and self._reader is None and stream.topped_up < PIECES
+        stream.topped_up = stream.topped_up + 1 if more else 0
+        if more:
+            self.glance(enough=stream.has_data)
+        return more
+
+    def glance(self, enough: Callable[[], bool] = never) -> None:
         """Take in what has arrived, if nobody else does."""
         if self._reader is None and not self.closed and self._io.acquire(blocking=False):
             try:
-                self._take_in()
+                self._take_in(enough)
             finally:
                 self._let_go()
 
-    def _take_in(self) -> None:
+    def _take_in(self, enough: Callable[[], bool] = never) -> None:
+        """Hand on what there is; of much, no more than `enough`: fresh memory costs as much as decrypting into it,
+        and whoever takes the first piece leaves its memory to the next."""
         for data, failure in self._pieces():
             with self.lock:
                 self._digest(data, failure)
+                if self._channel.full and enough():
+                    return
+
+    def _is_awaited(self) -> bool:
+        return self._woken or (self._reader is not None and self._reader.ready())
 
     def _pieces(self) -> Iterator[tuple[memoryview, OSError | None]]:
         """What is there, but no more than is fair to others; each piece is valid until the next is asked for."""

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from grotte._proto.http import Headers, Lane, Response
 from grotte._proto.options import Counters, Tally, TransportOptions, earliest
 from grotte._proto.proxy import Proxies, Proxy
 from grotte._proto.sharing import Doubt, Place, Sharing, own_place
-from grotte._proto.transport_errors import DeadlineExceeded
+from grotte._proto.transport_errors import DeadlineExceeded, TransportError
 from grotte._sync import _sio
-from grotte._sync.exchange import Request
+from grotte._sync.exchange import HEIR_SECONDS, Request
 from grotte._sync.http2.ceiling import Ceiling
 from grotte._sync.http2.connection import Connection
 from grotte._sync.http2.response import (
@@ -92,6 +93,13 @@ class Pool:
         if stream is None:
             raise late(deadline, processed=exchange.processed)
         return Http2Response(stream, deadline, idle_timeout)
+
+    def answer(self, stream: Stream, deadline: float) -> Http2Response:
+        """The answer to what was sent on a stream, once it has begun."""
+        with _sio.deadline_watch(deadline) as scope:
+            self._await_status(stream, scope, None)
+            return Http2Response(stream, deadline, None)
+        raise late(deadline)
 
     def exchange(self, request: Request) -> Exchange:
         """One attempt at a request, which has no slot yet."""
@@ -245,9 +253,21 @@ class AnswerBlock:
     def __enter__(self) -> Http2Response:
         try:
             return self._pool.begin(self._exchange, *self._arguments)
-        except BaseException:
-            self._exchange.release()
+        except BaseException as error:
+            try:
+                if not isinstance(error, Exception):
+                    self._pass_on()
+            finally:
+                self._exchange.release()
             raise
+
+    def _pass_on(self) -> None:
+        """The caller is cancelled: whoever inherits the answer gets it, if the whole request is on its way."""
+        heir, stream = self._arguments[1].heir, self._exchange.stream
+        if heir is None or stream is None or not stream.sent_end:
+            return
+        with _sio.shield(HEIR_SECONDS), suppress(TransportError):
+            heir.inherit(self._pool.answer(stream, _sio.clock() + HEIR_SECONDS))
 
     def __exit__(self, *exception: object) -> None:
         self._exchange.release()

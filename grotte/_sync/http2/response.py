@@ -100,6 +100,7 @@ class Exchange:
         self._headers = headers
         self._options = options
         self._stream: Stream | None = None
+        self._batch = CONGESTED
 
     def open(self, connection: Connection, *, eager: bool) -> Stream:
         """Queue the request's HEADERS."""
@@ -134,8 +135,9 @@ class Exchange:
         """Send one piece; False when the rest is pointless."""
         rest = memoryview(data)
         while not stream.upload_is_over():
-            batch = rest[:CONGESTED]
+            batch = rest[: self._batch]
             rest = rest[stream.connection.send_data(stream, batch, end=last and len(batch) == len(rest)) :]
+            self._batch = stream.connection.batch()
             if stream.sent_end or not (rest or last or stream.connection.congested()):
                 return True
             self._wait_to_send(stream, scope)
@@ -150,6 +152,11 @@ class Exchange:
                 scope.expire()
             text = f"the upload made no progress for {self._options.write_timeout:g} s"
             raise DeadlineExceeded(text, kind="write", processed=True)
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream that it has got, if it has one."""
+        return self._stream
 
     @property
     def processed(self) -> bool:
@@ -197,7 +204,8 @@ class Http2Response:
                     raise stream.error
                 if stream.ended and not stream.chunks:
                     raise StopIteration
-                self._wait()
+                if not stream.connection.top_up(stream):
+                    self._wait()
 
     def read(self) -> bytes:
         """What is left of the body."""

@@ -19,6 +19,7 @@ from grotte.engine.data.rpc import until_disconnected
 from grotte.engine.faults import Fault, Headers
 from grotte.engine.host import OpenedFile
 from grotte.engine.http import Request
+from grotte.engine.lifecycle.sandbox import FIRST_TIME, LAST_TIME
 
 #: How much is read at once.
 PIECE = 512 * 1024
@@ -26,6 +27,8 @@ PIECE = 512 * 1024
 SMALL = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 _OCTETS = "application/octet-stream"
+#: What a name of two parts ends with counts: who reads the bytes gets no text of ``a.txt.gz``.
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ async def send_file(request: Request, file: OpenedFile, headers: Headers) -> Non
         Fault: 406, 412 or 416, it cannot be sent in the way that was asked for.
         ClientGone: the client left in the middle.
     """
-    modified = math.floor(file.mtime)
+    modified = min(max(math.floor(file.mtime), FIRST_TIME), LAST_TIME)
     name = os.path.basename(file.path)
     head = [
         ("vary", "Accept-Encoding"),
@@ -55,7 +58,7 @@ async def send_file(request: Request, file: OpenedFile, headers: Headers) -> Non
     plain = any(header in request.headers for header in ("range", "if-range", "if-none-match", "if-modified-since"))
     if plain and not _accepts_identity(accepted):
         raise Fault(406, "identity encoding is refused, but a part or a condition was asked for")
-    if not plain and accepted.get("gzip", 0) > 0:
+    if not plain and accepted.get("gzip", 0) > 0 and accepted["gzip"] >= accepted.get("identity", 0):
         return await _send_compressed(request, file, name, head)
     if not _accepts_identity(accepted):
         raise Fault(406, "no acceptable encoding: gzip and identity are offered")
@@ -79,7 +82,7 @@ async def _send_plain(request: Request, file: OpenedFile, name: str, head: Heade
 
 
 async def _send_compressed(request: Request, file: OpenedFile, name: str, head: Headers) -> None:
-    kind = mimetypes.guess_type(name, strict=False)[0] or _OCTETS
+    kind = _named_type(name) or _OCTETS
     await request.start(200, [*head, ("content-encoding", "gzip"), ("content-type", _with_charset(kind))])
     pieces = _compressed(read_span(file.fd, Span(0, file.size)))
     await until_disconnected(request, partial(_write_all, request, pieces))
@@ -151,7 +154,7 @@ def _not_modified(request: Request, modified: int) -> bool:
     if (known := request.headers.get("if-none-match")) is not None:
         return known.strip() == "*"
     since = _date(request.headers.get("if-modified-since"))
-    return "range" not in request.headers and since is not None and modified <= since
+    return since is not None and modified <= since
 
 
 def _span(request: Request, size: int, modified: int) -> Span | None:
@@ -189,11 +192,16 @@ def _date(text: str | None) -> int | None:
 
 
 async def _sniffed_type(file: OpenedFile, name: str) -> str:
-    if (known := mimetypes.guess_type(name, strict=False)[0]) is not None:
+    if (known := _named_type(name)) is not None:
         return _with_charset(known)
     start = os.pread(file.fd, 512, 0)
     text = all(byte >= 0x20 or byte in b"\t\n\f\r\x1b" for byte in start)
     return "text/plain; charset=utf-8" if text else _OCTETS
+
+
+def _named_type(name: str) -> str | None:
+    kind, packed = mimetypes.guess_type(name, strict=False)
+    return _PACKED.get(packed, _OCTETS) if packed else kind
 
 
 def _with_charset(kind: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -150,20 +151,25 @@ class _Collector:
         self.complete = True
 
 
+_EXTENDED = re.compile(r"(utf-8|us-ascii)'[^']*'(.*)", re.IGNORECASE | re.DOTALL)
 _PARAMETER = re.compile(rb';\s*([^\s=;]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]*))')
 
 
 def disposition_parameters(header: bytes) -> dict[str, str]:
     r"""The parameters of a Content-Disposition, values as sent: ``%22`` stays, ``\"`` becomes ``"``.
 
+    A ``filename*``, which is percent-encoded and says so, comes before a ``filename``.
+
     Raises:
         Fault: 400, a value is not UTF-8.
     """
     found: dict[str, str] = {}
-    for name, quoted, token in _PARAMETER.findall(header):
-        value = re.sub(rb'\\(["\\])', rb"\1", quoted) if quoted else token
-        try:
+    try:
+        for name, quoted, token in _PARAMETER.findall(header):
+            value = re.sub(rb'\\(["\\])', rb"\1", quoted) if quoted else token
             found.setdefault(name.decode().lower(), value.decode())
-        except UnicodeDecodeError:
-            raise Fault(400, "error parsing multipart form: a file name is not valid UTF-8") from None
+        if (extended := _EXTENDED.fullmatch(found.get("filename*", ""))) is not None:
+            found["filename"] = unquote(extended[2], errors="strict")
+    except UnicodeDecodeError:
+        raise Fault(400, "error parsing multipart form: a file name is not valid UTF-8") from None
     return found

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Literal
 
 import anyio
 import msgspec
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
 from grotte.engine.data.filesystem_service import check_path
 from grotte.engine.data.multipart import PartBegin, PartData, PartEnd, read_parts
 from grotte.engine.faults import Fault, RpcFault
-from grotte.engine.host import Guest, UploadSlot
+from grotte.engine.host import Guest, GuestError, UploadSlot
 from grotte.engine.http import Request
 
 #: How much is collected before it is written.
@@ -23,6 +26,8 @@ PIECE = 1024 * 1024
 #: How long undoing may take, in seconds.
 ABORT_GRACE = 10.0
 METADATA_HEADER = "x-metadata-"
+#: How many files one request may hold.
+MAX_FILES = 50_000
 #: What the attributes' names begin with; the limits count it.
 METADATA_PREFIX = "user.e2b."
 MAX_METADATA_KEY = 246
@@ -46,35 +51,46 @@ class Upload:
         self._guest = guest
         self._user = user
         self._metadata = metadata
-        self._open: list[tuple[UploadSlot, Writer]] = []
+        self._open: deque[tuple[UploadSlot, Writer]] = deque()
+        self._paths: set[str] = set()
+        #: Where pieces are written while the next ones come in; it ends before anything is committed or undone.
+        self.behind: TaskGroup | None = None
 
     async def open(self, path: str) -> Writer:
         """Start a file.
 
         Raises:
-            Fault: 400, the path cannot be, or was given twice.
+            Fault: 400, the path cannot be, or was given twice, or there are too many.
             GuestError: the sandbox refused it.
         """
         try:
             check_path(path)
         except RpcFault as fault:
             raise Fault(400, fault.message) from None
+        if len(self._open) >= MAX_FILES:
+            raise Fault(400, f"you cannot upload more than {MAX_FILES} files at once")
         slot = await self._guest.open_write(path, self._user, self._metadata)
-        twice = any(other.path == slot.path for other, _ in self._open)
-        writer = Writer(slot.fd, self._guest.quota.take)
+        twice = slot.path in self._paths
+        self._paths.add(slot.path)
+        writer = Writer(slot.fd, self._take, self.behind)
         self._open.append((slot, writer))
         if twice:
             raise Fault(400, f"you cannot upload multiple files to the same path '{slot.path}'")
         return writer
+
+    def _take(self, size: int) -> None:
+        if self._guest.closed.is_set():  # whoever is still sending need not send all
+            raise GuestError("unavailable", "the sandbox is gone")
+        self._guest.quota.take(size)
 
     async def commit(self) -> list[WriteInfo]:
         """Put all files in their places, in the order in which they came."""
         written = []
         while self._open:
             slot, _ = self._open[0]
-            entry = await self._guest.commit(slot)
-            self._open.pop(0)
-            written.append(WriteInfo(entry.path, entry.name, "file", self._metadata))
+            await self._guest.commit(slot)
+            self._open.popleft()
+            written.append(WriteInfo(slot.path, os.path.basename(slot.path), "file", self._metadata))
         return written
 
     async def abort(self) -> None:
@@ -82,7 +98,8 @@ class Upload:
         with anyio.CancelScope(shield=True), anyio.move_on_after(ABORT_GRACE):
             for slot, writer in self._open:
                 writer.close()
-                await self._guest.abort(slot)
+                with suppress(GuestError):  # it is forgotten already where it was refused in the end
+                    await self._guest.abort(slot)
 
 
 class Writer:
@@ -91,11 +108,16 @@ class Writer:
     Args:
         fd: The file.
         take: Called before so many bytes are written; raises what keeps them from being.
+        behind: Where a piece is written while the next one comes in; None: that waits. It must have ended before the
+            file is closed.
     """
 
-    def __init__(self, fd: int, take: Callable[[int], None]) -> None:
+    def __init__(self, fd: int, take: Callable[[int], None], behind: TaskGroup | None = None) -> None:
         self._fd: int | None = fd
         self._take = take
+        self._behind = behind
+        self._written: anyio.Event | None = None
+        self._failure: OSError | None = None
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -113,6 +135,7 @@ class Writer:
     async def end(self) -> None:
         """Write what is left; nothing more comes."""
         await self._flush()
+        await self._settle()
         self.close()
 
     def close(self) -> None:
@@ -125,16 +148,42 @@ class Writer:
         size, self._size = self._size, 0
         if self._fd is None or not size:
             return
+        await self._settle()
         self._take(size)
+        if size < PIECE:
+            self._write_now(self._fd, pieces)
+        elif self._behind is None:
+            await to_thread.run_sync(self._write_now, self._fd, pieces)
+        else:
+            self._written = anyio.Event()
+            self._behind.start_soon(self._write_behind, self._fd, pieces)
+        self._check()
+
+    async def _settle(self) -> None:
+        """Wait for the piece that is being written."""
+        if self._written is not None:
+            await self._written.wait()
+            self._written = None
+            self._check()
+
+    async def _write_behind(self, fd: int, pieces: list[bytes]) -> None:
+        assert self._written is not None
         try:
-            if size >= PIECE:
-                await to_thread.run_sync(_write_all, self._fd, pieces)
-            else:
-                _write_all(self._fd, pieces)
+            await to_thread.run_sync(self._write_now, fd, pieces)
+        finally:
+            self._written.set()
+
+    def _write_now(self, fd: int, pieces: list[bytes]) -> None:
+        try:
+            _write_all(fd, pieces)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Fault(507, "not enough disk space available") from None
-            raise Fault(500, f"error writing file: {error.strerror}") from None
+            self._failure = error
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            if self._failure.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Fault(507, "not enough disk space available")
+            raise Fault(500, f"error writing file: {self._failure.strerror}")
 
 
 def _write_all(fd: int, pieces: list[bytes]) -> None:
@@ -157,10 +206,18 @@ async def receive_files(request: Request, guest: Guest, user: str) -> list[Write
     if receive is None:
         raise Fault(400, "unsupported content type: send multipart/form-data or application/octet-stream")
     upload = Upload(guest, user, read_metadata(request))
+    failure: Exception | None = None
     try:
-        await receive(request, body, upload)
+        async with anyio.create_task_group() as upload.behind:
+            try:
+                await receive(request, body, upload)
+            except Exception as error:  # noqa: BLE001 - raised below, as itself and not in a group
+                failure = error
+        if failure is not None:
+            raise failure
         return await upload.commit()
     finally:
+        failure = None  # its traceback holds this frame
         await upload.abort()
 
 
@@ -230,10 +287,11 @@ def _decoded(request: Request) -> AsyncIterator[bytes]:
 async def _unpacked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Inflate in pieces of bounded size, whatever the body claims to be."""
     unpacker = zlib.decompressobj(_GZIP)
-    fresh = True
+    fresh = empty = True
     try:
         async for chunk in chunks:
             more = True
+            empty = empty and not chunk
             while more:
                 # Off the event loop: a small chunk may unpack to a lot.
                 piece = await to_thread.run_sync(unpacker.decompress, chunk, PIECE)
@@ -247,5 +305,5 @@ async def _unpacked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 more = bool(chunk) or (len(piece) == PIECE and not fresh)
     except zlib.error:
         raise Fault(400, "the body is not valid gzip") from None
-    if not fresh:
+    if empty or not fresh:
         raise Fault(400, "the gzip body ended too early")

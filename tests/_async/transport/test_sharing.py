@@ -85,7 +85,7 @@ async def test_a_body_that_is_gone_is_not_sent_for_a_second_opinion(
 
 
 async def test_without_a_second_opinion_the_first_one_stands(codec: str, server: Http2Server) -> None:
-    options = TransportOptions(codec=codec, max_connections_total=1, pool_timeout=0.1)
+    options = TransportOptions(codec=codec, max_connections_total=1, pool_timeout=0.3)
     async with AsyncTransport(options) as transport:
         held = shared(server.port, "a", "/hold")
         async with transport.stream(held, deadline=soon()) as response:

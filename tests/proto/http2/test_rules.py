@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hpack import Decoder
 
@@ -118,6 +120,22 @@ def test_events_do_not_change_with_the_buffer_that_they_came_in(settled: Settled
     events = settled.codec.receive(memoryview(buffer))
     buffer[:] = bytes(len(buffer))
     assert joined(events)[1] == DataReceived(1, b"\0" * 1500 + b"\1" * 1500 + b"\2" * 1500, 4500, end_stream=False)
+
+
+def test_a_frame_that_came_in_two_parts_is_joined_with_those_that_follow() -> None:
+    """What one read brings of a body is one event, wherever the read before it ended."""
+    body = bytes(range(250)) * 24
+    frames = [raw(DATA, 0, 1, body[start:end]) for start, end in itertools.pairwise((0, 1500, 3000, 4900, 6000))]
+    wire = b"".join(frames)
+    for cut in range(0, len(wire) - len(frames[-1]), 11):
+        settled = Settled("native")
+        settled.open()
+        settled.feed(raw_headers(OK))
+        first = settled.feed(wire[:cut])
+        second = settled.feed(wire[cut:])
+        assert (len(first), len(second)) == (cut >= len(frames[0]), 1)
+        assert joined([*first, *second]) == [DataReceived(1, body, len(body), end_stream=False)]
+        assert settled.codec.frames_received == 2 + len(frames)
 
 
 def test_informational_responses_are_dropped(settled: Settled) -> None:
