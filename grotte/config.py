@@ -117,7 +117,7 @@ class ConnectionConfig(Pinned):
             InvalidArgumentException: one of them cannot be right.
             AuthenticationException: there is no key, and no engine on this machine.
         """
-        _check_names(options)
+        _check_options(options)
         found = _Sources(os.environ if environ is None else environ, options)
         debug = found.debug()
         domain = found.text("domain")
@@ -145,7 +145,7 @@ class ConnectionConfig(Pinned):
 
     def override(self, **options: Unpack[ApiParams]) -> Self:
         """The same with the options of one call; None leaves an option as it is."""
-        _check_names(options)
+        _check_options(options)
         if all(value is None for value in options.values()):
             return self
         headers = {**self.headers, **arguments.headers(options.get("headers"))}
@@ -369,10 +369,12 @@ def _proxy(options: ApiParams) -> str | None:
     return url
 
 
-def _check_names(options: ApiParams) -> None:
+def _check_options(options: ApiParams) -> None:
     unknown = sorted(options.keys() - ApiParams.__annotations__.keys())
     if unknown:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
+    if not isinstance(options.get("debug"), bool | None):
+        raise InvalidArgumentException(f"debug must be a bool, not {type(options.get('debug')).__name__}")
 
 
 TextOption = Literal["api_key", "domain", "api_url", "sandbox_url"]
@@ -388,6 +390,8 @@ class _Sources:
     def text(self, name: TextOption) -> str | None:
         assert name in get_args(TextOption)
         value = self._options.get(name)
+        if not isinstance(value, str | None):
+            raise InvalidArgumentException(f"{name} must be a str, not {type(value).__name__}")
         if value == "":
             raise InvalidArgumentException(f"{name} must not be empty; leave it out to use the environment")
         if value is None and self._elsewhere(name):

@@ -232,17 +232,45 @@ class GitStatus:
     @property
     def has_staged(self) -> bool:
         """Whether something is staged."""
-        return any(file.staged for file in self.file_status)
+        return self.staged_count > 0
 
     @property
     def has_untracked(self) -> bool:
         """Whether there are files that git does not know."""
-        return any(file.status == "untracked" for file in self.file_status)
+        return self.untracked_count > 0
 
     @property
     def has_conflicts(self) -> bool:
         """Whether a merge waits for decisions."""
-        return any(file.status == "conflict" for file in self.file_status)
+        return self.conflict_count > 0
+
+    @property
+    def total_count(self) -> int:
+        """How many files are changed, staged or not tracked."""
+        return len(self.file_status)
+
+    @property
+    def staged_count(self) -> int:
+        """How many files are staged."""
+        return sum(file.staged for file in self.file_status)
+
+    @property
+    def unstaged_count(self) -> int:
+        """How many files are changed or new, but not staged."""
+        return self.total_count - self.staged_count
+
+    @property
+    def untracked_count(self) -> int:
+        """How many files git does not know."""
+        return self._count("untracked")
+
+    @property
+    def conflict_count(self) -> int:
+        """How many files wait for decisions of a merge."""
+        return self._count("conflict")
+
+    def _count(self, status: str) -> int:
+        return sum(file.status == status for file in self.file_status)
 
 
 @dataclass
@@ -276,12 +304,16 @@ class SandboxNetworkOpts(TypedDict):
         deny_out: Addresses, CIDR ranges and host names that it may not reach.
         allow_public_traffic: False puts its ports behind a token. Default True.
         mask_request_host: The ``Host`` that its servers see; ``${PORT}`` stands for the port.
+        dns_servers: IPv4 addresses that it may reach if `allow_out` has host names, in the place of the default ones.
+        https_ports: Its ports that speak HTTPS themselves; their certificates are not looked at.
     """
 
     allow_out: NotRequired[list[str]]
     deny_out: NotRequired[list[str]]
     allow_public_traffic: NotRequired[bool]
     mask_request_host: NotRequired[str]
+    dns_servers: NotRequired[list[str]]
+    https_ports: NotRequired[list[int]]
 
 
 class SandboxNetworkUpdate(TypedDict):
@@ -290,11 +322,13 @@ class SandboxNetworkUpdate(TypedDict):
     Attributes:
         allow_out: Addresses, CIDR ranges and host names that it may reach; they win over `deny_out`.
         deny_out: Addresses, CIDR ranges and host names that it may not reach.
+        dns_servers: IPv4 addresses that it may reach if `allow_out` has host names, in the place of the default ones.
         allow_internet_access: False: nothing outside. Default True.
     """
 
     allow_out: NotRequired[list[str]]
     deny_out: NotRequired[list[str]]
+    dns_servers: NotRequired[list[str]]
     allow_internet_access: NotRequired[bool]
 
 

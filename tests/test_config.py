@@ -124,6 +124,36 @@ def test_time_limits() -> None:
         config.timeout(-1)
 
 
+def test_more_time_than_there_is_is_no_limit() -> None:
+    for seconds in (float("inf"), 1e300, 10**400):
+        assert resolve(api_key="k", request_timeout=seconds).request_timeout is None
+
+
+LONG = "x" * 64
+WRONG = [
+    *({"domain": domain} for domain in (5, "a b", "a..b", ".a", f"{LONG}.org", "a." * 150 + "org", "x" * 100_000)),
+    *({"api_url": url} for url in (True, "ftp://a", "http://", "http://a..b", f"https://{LONG}", "http://a:x")),
+    *({"proxy": url} for url in (5, b"http://a", [], "", "a\0b", "http://a b", "http://..", f"http://{LONG}", "ö")),
+    *({"debug": value} for value in (5, "true")),
+    *({"sandbox_url": url} for url in (5, "x")),
+    *({"headers": value} for value in (5, {"a": 5}, {"x" * 100_000 + "ö": "b"})),
+]
+
+
+@pytest.mark.parametrize("options", WRONG, ids=str)
+def test_what_cannot_be_is_refused_at_once(options: dict[str, object]) -> None:
+    for wrong in (lambda: resolve(api_key="k", **options), lambda: resolve(api_key="k").override(**options)):  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(InvalidArgumentException) as caught:
+            wrong()
+        assert len(str(caught.value)) < 400, "what is absurdly long is not repeated"
+
+
+def test_what_is_no_text_is_said_before_a_key_is_missed(no_engine: None) -> None:
+    for name in ("api_url", "api_key", "domain"):
+        with pytest.raises(InvalidArgumentException, match=name):
+            resolve(**{name: 5})
+
+
 def test_it_never_changes() -> None:
     headers = {"A": "b"}
     config = resolve(api_key="k", headers=headers)

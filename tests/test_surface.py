@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import grotte
+from grotte import exceptions
 from tests.support.error_table import PAGE
 from tests.support.surface import arguments_of, functions_of, methods_of
 
@@ -100,6 +101,11 @@ def test_what_users_of_other_clients_rely_on(client: str) -> None:
 def test_what_is_said_to_be_left_out_is_left_out() -> None:
     missing = set.union(*(missing_from(surface) for surface in SURFACES.values()))
     assert LEFT_OUT.keys() - missing == set()
+
+
+def test_exceptions_are_where_they_were_in_the_former_client() -> None:
+    assert len(exceptions.__all__) == 15
+    assert all(getattr(exceptions, name) is getattr(grotte, name) for name in exceptions.__all__)
 
 
 def test_every_exception_has_one_root_and_stands_on_the_page() -> None:

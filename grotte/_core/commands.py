@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, Unpack, overload
 
 from grotte._core import _aio
@@ -378,18 +380,19 @@ class AsyncCommands(Pinned):
         feeder = AsyncFeeder(handle, data, timeout)
         results: builtins.list[CommandResult] = []
         async with _aio.open_nursery() as nursery:
-            nursery.start_soon(feeder.feed)
             try:
-                results.append(await self._finish(handle))
+                results.append(await self._finish(handle, partial(nursery.start_soon, feeder.feed)))
             except SandboxException:
                 if feeder.failure is not None:
                     raise feeder.failure from None
                 raise
         return results[0]
 
-    async def _finish(self, handle: AsyncCommandHandle) -> CommandResult:
-        """Wait for a command that belongs to this call, and so ends with it."""
+    async def _finish(self, handle: AsyncCommandHandle, begin: Callable[[], None] | None = None) -> CommandResult:
+        """Wait for a command that belongs to this call, and so ends with it; `begin` is called first."""
         try:
+            if begin is not None:
+                begin()
             return await handle.wait()
         except TimeoutException as error:
             # its kinds mean that the sandbox is gone or out of reach; this one, that a server did not keep the time

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol, Self
 
+from grotte._core.client import transport_of
 from grotte._core.exchange import AsyncStreamResponse, Request
 from grotte._core.uploads import GZIP_WINDOW
 from grotte._proto.failures import Context, request_limit
@@ -66,6 +67,7 @@ class AsyncFileStreamReader(Pinned):
         self._request = request
         self._response = response
         self._request_timeout = request_timeout
+        self._transport = transport_of(request)
         packed = response.headers.get("content-encoding", "identity") == "gzip"
         self._unpacker = zlib.decompressobj(wbits=GZIP_WINDOW) if packed else None
         self._closed = False
@@ -97,6 +99,11 @@ class AsyncFileStreamReader(Pinned):
                 return piece
 
     async def _next(self) -> bytes:
+        if transport_of(self._request) is not self._transport:
+            context = self._source.context_of(self._request)
+            raise context.fail(
+                SandboxException, "the transfer belongs to another event loop: read the file in this one"
+            )
         try:
             return await anext(self._response)
         except StopAsyncIteration:
@@ -144,7 +151,8 @@ class AsyncFileStreamReader(Pinned):
             ```
         """
         self._closed = True
-        await self._stack.aclose()
+        if not self._transport.is_elsewhere():  # there it ends once nobody holds it any more
+            await self._stack.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from grotte._proto.http import Coalesce, Headers, Lane, Origin
 
+#: How long a cancelled caller waits for an answer that somebody inherits, in seconds.
+HEIR_SECONDS = 2.0
+
 
 @dataclass(slots=True)
 class Request:
@@ -26,6 +29,7 @@ class Request:
         idempotent: It may be sent again even if the server may have acted on it. GET and HEAD always may.
         proxy: The URL of the proxy to use; None: the transport's.
         transports: Whose connections it uses: the `transports` of its configuration; None: those of everybody.
+        heir: Who gets the answer if its caller is cancelled before it has begun.
         taken: Pieces of the body are gone; set by the transport.
     """
 
@@ -40,6 +44,7 @@ class Request:
     idempotent: bool = False
     proxy: str | None = field(default=None, repr=False)  # may hold a password
     transports: object | None = field(default=None, repr=False)
+    heir: AsyncHeir | None = field(default=None, repr=False)
     taken: bool = field(default=False, init=False, repr=False)
 
 
@@ -69,3 +74,10 @@ class AsyncStreamResponse(Protocol):
 
     async def aread(self) -> bytes:
         """What is left of the body, in one piece."""
+
+
+class AsyncHeir(Protocol):
+    """Who has to undo what a request does whose caller is cancelled."""
+
+    async def inherit(self, response: AsyncStreamResponse) -> None:
+        """Read of the answer what is needed; it is closed afterwards. Bounded in time, cancelled or not."""

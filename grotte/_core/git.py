@@ -231,7 +231,7 @@ class AsyncGit(AsyncGitLocal):
         if given is None:
             raise InvalidArgumentException("username and password must not be empty")
         if protocol not in ("http", "https"):
-            raise InvalidArgumentException(f"protocol must be 'http' or 'https', not {protocol!r}")
+            raise InvalidArgumentException(f"protocol must be 'http' or 'https', not {arguments.shown(protocol)}")
         line = git_auth.approval(protocol, arguments.domain(host))
         await self.set_config("credential.helper", "store", **options)
         return await self._shell(line, options, given)

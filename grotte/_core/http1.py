@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from grotte._core import _aio
-from grotte._core.exchange import Request
+from grotte._core.exchange import HEIR_SECONDS, AsyncHeir, Request
 from grotte._core.http2.response import late
 from grotte._proto.http import Headers, Response
 from grotte._proto.options import TransportOptions, earliest
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     import httpx
 
 Place = tuple[str, str, int]
+#: How long a server that was silent is first taken for one of HTTP/1.1, in seconds.
+FIRST_GUESS = 5.0
+PROXY_AUTHENTICATION_REQUIRED = 407
 
 
 class AsyncHttp1:
@@ -38,6 +42,8 @@ class AsyncHttp1:
         self._clients: dict[Proxy | None, _aio.HttpxClient] = {}
         self._lock = _aio.Lock()
         self._until: dict[Place, float] = {}
+        #: How often that was guessed.
+        self._guesses: Counter[Place] = Counter()
         self._closed = False
         #: In a forked child: kept, so that nothing closes them.
         self._parents: list[_aio.HttpxClient] = []
@@ -50,8 +56,16 @@ class AsyncHttp1:
         return until is not None and _aio.clock() < until
 
     def remember(self, place: Place, forever: bool) -> None:
-        """Requests for a place go here from now on; for a while only, when it was not said but guessed."""
-        self._until[place] = float("inf") if forever else _aio.clock() + self._options.http1_memory
+        """Requests for a place go here from now on; for a while only, when it was not said but guessed.
+
+        A server that is about to start is silent, too: so a guess is looked at again soon, later more and more rarely.
+        """
+        if forever:
+            self._until[place] = float("inf")
+            return
+        guessed = FIRST_GUESS * 2.0 ** min(self._guesses[place], 30)
+        self._guesses[place] += 1
+        self._until[place] = _aio.clock() + min(guessed, self._options.http1_memory)
 
     def abandon(self) -> None:
         """In a forked child: start anew. The parent's connections stay the parent's."""
@@ -92,7 +106,8 @@ class AsyncHttp1:
         client = self._make_client(proxy)
         response: httpx.Response | None = None
         try:
-            with _aio.deadline_scope(deadline) as scope, translated(idle_timeout):
+            where = f"the proxy {proxy}" if proxy is not None else str(request.origin)
+            with _aio.deadline_scope(deadline) as scope, translated(idle_timeout, where):
                 response = await _aio.send_http1(client, outgoing)
         except ConnectFailed:
             self._until.pop(place, None)  # whoever answers there next may speak HTTP/2
@@ -103,6 +118,9 @@ class AsyncHttp1:
         if scope.expired:
             await found.aclose()
             raise late(deadline)
+        if found.status == PROXY_AUTHENTICATION_REQUIRED and proxy is not None:
+            await found.aclose()
+            raise ConnectFailed(f"the proxy {proxy} refused the request (407): it wants credentials, or other ones")
         return found
 
     def _make_client(self, proxy: Proxy | None) -> _aio.HttpxClient:
@@ -172,8 +190,26 @@ class AsyncHttp1Block:
         self._response: AsyncHttp1Response | None = None
 
     async def __aenter__(self) -> AsyncHttp1Response:
-        self._response = await self._http1.begin(*self._arguments)
+        heir = self._arguments[1].heir
+        if heir is None:
+            await self._begin()
+        else:
+            await self._begin_for(heir)
+        assert self._response is not None
         return self._response
+
+    async def _begin(self) -> None:
+        self._response = await self._http1.begin(*self._arguments)
+
+    async def _begin_for(self, heir: AsyncHeir) -> None:
+        """As `_begin`; the answer that comes soon after the caller was cancelled is its heir's."""
+        try:
+            await _aio.see_through(HEIR_SECONDS, self._begin)
+        except BaseException as error:
+            if self._response is not None and not isinstance(error, Exception):
+                await heir.inherit(self._response)
+                await self._response.aclose()
+            raise
 
     async def __aexit__(self, *exception: object) -> None:
         if self._response is not None:
@@ -230,14 +266,14 @@ class AsyncHttp1Response:
 
 
 @contextlib.contextmanager
-def translated(idle_timeout: float | None) -> Iterator[None]:
+def translated(idle_timeout: float | None, where: str = "the server") -> Iterator[None]:
     """httpx's exceptions become ours."""
     import httpx
 
     try:
         yield
     except httpx.ConnectTimeout as error:
-        raise DeadlineExceeded("no connection in time", kind="connect", processed=False) from error
+        raise DeadlineExceeded(f"no connection to {where} in time", kind="connect", processed=False) from error
     except httpx.PoolTimeout as error:
         raise PoolTimeout("no HTTP/1.1 connection was free in time") from error
     except httpx.WriteTimeout as error:
@@ -246,11 +282,12 @@ def translated(idle_timeout: float | None) -> Iterator[None]:
         kind: DeadlineKind = "total" if idle_timeout is None else "idle"
         raise DeadlineExceeded("nothing arrived in time", kind=kind, processed=True) from error
     except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
-        raise ConnectFailed(f"cannot connect: {error}") from error
+        raise ConnectFailed(f"cannot connect to {where}: {error}") from error
     except (httpx.RemoteProtocolError, httpx.LocalProtocolError, httpx.DecodingError) as error:
         text = str(error)
         if "disconnected" in text or "incomplete" in text:
             raise ConnectionLost(text, processed=True) from error
         raise ProtocolViolation(text, processed=True) from error
     except httpx.TransportError as error:
-        raise ConnectionLost(f"the connection broke: {error}", processed=True) from error
+        text = ": ".join(filter(None, ("the connection broke", str(error))))
+        raise ConnectionLost(text, processed=True) from error

@@ -8,13 +8,23 @@ other one the output goes on with what is printed from then on, and `missing` sa
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 from grotte._core import _aio
 from grotte._core.client import deadline_after
 from grotte._core.event_stream import GRACE_SECONDS, AsyncEventStream, process_event
+from grotte._core.exchange import AsyncStreamResponse
 from grotte._core.rpc import AsyncEnvd
 from grotte._proto import failures
-from grotte._proto.messages import ConnectRequest, EndEvent, Message, ProcessEvent, ProcessSelector
+from grotte._proto.messages import (
+    ConnectRequest,
+    Empty,
+    EndEvent,
+    Message,
+    ProcessEvent,
+    ProcessSelector,
+    SendSignalRequest,
+)
 from grotte._proto.resume import HEADER, RAW_HEADER, OutputPosition
 from grotte._proto.transport_errors import ConnectFailed, ConnectionLost, DeadlineExceeded, TransportError
 from grotte.errors import (
@@ -35,6 +45,8 @@ WINDOW_SECONDS = 15.0
 REFUSED_SECONDS = 5.0
 #: How long one attempt may wait for its answer, in seconds.
 ATTEMPT_SECONDS = 10.0
+#: What a call that is cancelled at its start may take to end what it started, in seconds.
+KILL_SECONDS = 2.0
 #: The pauses before attempts, in seconds: the second one's, and the longest.
 PAUSES = (0.05, 1.0)
 #: A process that ends by a signal this shortly before its deadline, or later, was killed because of it, in seconds.
@@ -73,6 +85,11 @@ class AsyncProcessStream:
         self._attempts = 0
 
     @property
+    def request(self) -> str:
+        """What was asked for first, as exceptions name it."""
+        return f"POST /{START if self._started else CONNECT}"
+
+    @property
     def missing(self) -> bool:
         """Output is known to be lost, or may be: a connection broke, and the server could not go on from there."""
         return self._position.missing
@@ -96,8 +113,26 @@ class AsyncProcessStream:
             raise self._uncertain(error) from error.__cause__
         self._position.begin(_offsets(stream))
         start = events[0].start if events else None
-        self._pid = 0 if start is None else start.pid
+        if start is None:
+            await stream.finish()
+            text = "the server did not say that the command started"
+            raise SandboxException(text, sandbox_id=self._envd.sandbox_id, request=self.request)
+        self._pid = start.pid
         return self._taken(events)
+
+    async def inherit(self, response: AsyncStreamResponse) -> None:
+        """The caller was cancelled before it heard what it has started: nobody else knows of it, so that is ended."""
+        assert self._stream is not None
+        with _aio.shield(KILL_SECONDS), suppress(GrotteException, TimeoutError):
+            for event in await self._stream.late(response, _aio.clock() + KILL_SECONDS):
+                if event.start is not None:
+                    await self._kill(event.start.pid)
+
+    async def _kill(self, pid: int) -> None:
+        message = SendSignalRequest(process=ProcessSelector(pid=pid), signal="SIGNAL_SIGKILL")
+        await self._envd.unary(
+            "process.Process/SendSignal", message, Empty, request_timeout=KILL_SECONDS, idempotent=True
+        )
 
     def _uncertain(self, error: TimeoutException) -> TimeoutException:
         """The failure of a request without an answer: it says so if the process may run all the same."""
@@ -113,6 +148,7 @@ class AsyncProcessStream:
     ) -> AsyncEventStream[ProcessEvent]:
         request = self._envd.stream_request(method, message, user, timeout)
         request.idempotent = method == CONNECT
+        request.heir = self if method == START else None
         request.headers += [(HEADER, self._position.wish()), (RAW_HEADER, "1")]
         # the message of a timeout names what the caller gave, not what is left of it
         return AsyncEventStream(
@@ -238,9 +274,7 @@ class AsyncProcessStream:
 
     def _out_of_time(self) -> TimeoutException:
         text = f"the time limit passed: {failures.command_limit(self._timeout, self._subject)}"
-        return TimeoutException(
-            text, sandbox_id=self._envd.sandbox_id, request=f"POST /{START if self._started else CONNECT}"
-        )
+        return TimeoutException(text, sandbox_id=self._envd.sandbox_id, request=self.request)
 
     # -- giving up -------------------------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class AsyncSandboxUrls(AsyncSandboxControl):
             ```
         """
         check_call(call, RequestParams)
-        return self._file_url(arguments.text(path, "path"), "read", user, use_signature_expiration)
+        return self._file_url(arguments.path(path, "path"), "read", user, use_signature_expiration)
 
     def upload_url(
         self,

@@ -191,7 +191,7 @@ class AsyncVolume(Pinned, Bound):
             print((await AsyncVolume.get_info(volume.volume_id)).name)  # info
             ```
         """
-        query = {"path": arguments.text(path, "path")}
+        query = {"path": arguments.path(path, "path")}
         return volumes.public_stat(await self._content(options).call("GET", "path", query, EntryStat))
 
     async def exists(self, path: str, **options: Unpack[VolumeApiParams]) -> bool:
@@ -271,7 +271,7 @@ class AsyncVolume(Pinned, Bound):
             print(oct((await volume.update_metadata("/run.sh", mode=0o700)).mode))  # 0o700
             ```
         """
-        query = {"path": arguments.text(path, "path")}
+        query = {"path": arguments.path(path, "path")}
         patch = EntryPatch(**volumes.owner_and_mode(uid, gid, mode))
         return volumes.public_stat(await self._content(options).call("PATCH", "path", query, EntryStat, patch))
 
@@ -310,8 +310,8 @@ class AsyncVolume(Pinned, Bound):
             ```
         """
         if format not in ("text", "bytes", "stream"):
-            raise InvalidArgumentException(f"format must be 'text', 'bytes' or 'stream', not {format!r}")
-        reader = await self._content(options).download({"path": arguments.text(path, "path")})
+            raise InvalidArgumentException(f"format must be 'text', 'bytes' or 'stream', not {arguments.shown(format)}")
+        reader = await self._content(options).download({"path": arguments.path(path, "path")})
         if format == "stream":
             return reader
         async with reader:
@@ -370,7 +370,7 @@ class AsyncVolume(Pinned, Bound):
             await volume.remove("/a.txt")
             ```
         """
-        await self._content(options).delete({"path": arguments.text(path, "path")})
+        await self._content(options).delete({"path": arguments.path(path, "path")})
 
     def _content(self, options: VolumeApiParams) -> AsyncVolumeContent:
         config = VolumeConnectionConfig.of(self._config, self.token or None, self._found.domain, options)

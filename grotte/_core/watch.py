@@ -32,6 +32,7 @@ from grotte.errors import (
     GrotteException,
     NotFoundException,
     SandboxException,
+    SandboxUnreachableException,
     TimeoutException,
 )
 from grotte.models import FilesystemEvent
@@ -72,8 +73,12 @@ class AsyncEvents(Protocol):
 class AsyncStreamedEvents:
     """Events that the server sends by itself."""
 
-    def __init__(self, stream: AsyncEventStream[WatchDirResponse]) -> None:
+    def __init__(self, envd: AsyncEnvd, stream: AsyncEventStream[WatchDirResponse]) -> None:
+        self._envd = envd
         self._stream = stream
+        #: Why no more events come; told whoever asks for some.
+        self._failure: GrotteException | None = None
+        self._closed = False
 
     @classmethod
     async def open(
@@ -84,30 +89,48 @@ class AsyncStreamedEvents:
         stream = AsyncEventStream(envd, request, timeout, _event, subject="the watch", kinds=_KINDS)
         first = await stream.open(envd.config.timeout(opening))
         if not first or first[0].start is None:
-            await stream.aclose()
-            raise SandboxException("the server did not say that the watch started", sandbox_id=envd.sandbox_id)
-        return cls(stream)
+            await stream.finish()
+            raise envd.context_of(request).fail(SandboxException, "the server did not say that the watch started")
+        return cls(envd, stream)
 
     def check_loop(self) -> None:
         """Refuse to go on in another event loop than the one that has the connection."""
         if self._stream.is_elsewhere():
-            raise SandboxException("the watch belongs to another event loop: call files.watch_dir() in this one")
+            raise self._misplaced("belongs to another event loop")
+
+    def _misplaced(self, how: str) -> SandboxException:
+        text = f"the watch {how}: call files.watch_dir() in this one"
+        return SandboxException(text, sandbox_id=self._envd.sandbox_id)
 
     async def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none at the end."""
-        self.check_loop()
-        while messages := await self._stream.receive():
+        while messages := await self._messages(None):
             if events := _public(messages):
                 return events
         return []
 
+    async def _messages(self, deadline: float | None) -> list[WatchDirResponse]:
+        self.check_loop()
+        if self._failure is None and self._stream.is_left():
+            self._failure = self._misplaced("ended with the event loop that it was started in")
+        if self._failure is not None:
+            raise self._failure
+        try:
+            messages = await self._stream.receive(deadline)
+            if not (messages or self._closed or self._stream.complete):
+                text = "the answer ended before the watch did"
+                raise SandboxUnreachableException(text, sandbox_id=self._envd.sandbox_id)
+        except GrotteException as error:
+            self._failure = error
+            raise
+        return messages
+
     async def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """What arrives within a moment."""
-        self.check_loop()
         found: list[FilesystemEvent] = []
         with _aio.deadline_scope(deadline_after(COLLECT_SECONDS)) as scope:
             try:
-                while messages := await self._stream.receive(scope.step):
+                while messages := await self._messages(scope.step):
                     found += _public(messages)
             except TimeoutError:
                 pass
@@ -115,6 +138,7 @@ class AsyncStreamedEvents:
 
     async def aclose(self, request_timeout: float | None = None) -> None:
         """Stop watching."""
+        self._closed = True
         await self._stream.aclose()
 
 

@@ -24,6 +24,12 @@ MAX_USER = 256
 #: The control plane's ids and template references are far shorter.
 MAX_NAME = 512
 MAX_PID = 2**32 - 1
+#: Nobody waits longer, in seconds: 10,000 years.
+MAX_SECONDS = 10_000 * 366 * 86_400.0
+#: How much of a wrong value stands in a message.
+MAX_SHOWN = 200
+#: What the domain name system takes as a name, and as a part of it.
+MAX_HOST, MAX_LABEL = 253, 63
 #: What an object that is called like a function has, and what an async function has in its code.
 CALL = "__call__"
 ASYNC_FLAGS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
@@ -32,6 +38,15 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?(?::\d{1,5})?")
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: not at any length, and whatever it is."""
+    try:
+        said = repr(value)
+    except Exception:  # noqa: BLE001 - of somebody else's class, or a number of too many digits
+        return f"a {type(value).__name__} that cannot be shown"
+    return said if len(said) <= MAX_SHOWN else f"{said[:MAX_SHOWN]}… ({len(said)} characters)"
 
 
 def text(value: object, name: str, *, empty: bool = False) -> str:
@@ -129,7 +144,7 @@ def string_map(value: object, name: str) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise InvalidArgumentException(f"{name} must be a dict of strings, not {type(value).__name__}")
     return {
-        text(key, f"a key of {name}", empty=True): text(item, f"{name}[{key!r}]", empty=True)
+        text(key, f"a key of {name}", empty=True): text(item, f"{name}[{shown(key)}]", empty=True)
         for key, item in value.items()
     }
 
@@ -140,16 +155,16 @@ def seconds(value: object, name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidArgumentException(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if math.isnan(value) or value < 0:
-        raise InvalidArgumentException(f"{name} must not be negative or NaN: {value}")
-    return None if value == 0 or math.isinf(value) else float(value)
+    if value != value or value < 0:
+        raise InvalidArgumentException(f"{name} must not be negative or NaN: {shown(value)}")
+    return None if value == 0 or value > MAX_SECONDS else float(value)
 
 
 def lifetime(value: object, name: str = "timeout", *, zero: bool = False) -> int:
     """A lifetime in whole seconds, rounded up."""
     number = seconds(value, name)
     if number is None and not (zero and value == 0):
-        raise InvalidArgumentException(f"{name} must be a positive number of seconds, not {value!r}")
+        raise InvalidArgumentException(f"{name} must be a positive number of seconds, not {shown(value)}")
     return math.ceil(number or 0)
 
 
@@ -157,7 +172,7 @@ def whole(value: object, name: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidArgumentException(f"{name} must be an int, not {type(value).__name__}")
     if not low <= value <= high:
-        raise InvalidArgumentException(f"{name} must be between {low} and {high}, not {value}")
+        raise InvalidArgumentException(f"{name} must be between {low} and {high}, not {shown(value)}")
     return value
 
 
@@ -200,9 +215,15 @@ def port_number(value: object) -> int:
 
 def domain(value: object) -> str:
     """A host name with or without a port."""
-    if not isinstance(value, str) or not _HOST.fullmatch(value) or ".." in value:
-        raise InvalidArgumentException(f"domain must be a host name such as 'grotte.dev', not {value!r}")
+    if not isinstance(value, str) or not _HOST.fullmatch(value) or not is_host(value.partition(":")[0]):
+        raise InvalidArgumentException(f"domain must be a host name such as 'grotte.dev', not {shown(value)}")
     return value
+
+
+def is_host(host: str) -> bool:
+    """Whether a name could be looked up at all; one dot may be its end."""
+    host = host.removesuffix(".")
+    return len(host) <= MAX_HOST and all(0 < len(label) <= MAX_LABEL for label in host.split("."))
 
 
 def url(value: object, name: str) -> str:
@@ -211,14 +232,20 @@ def url(value: object, name: str) -> str:
         raise InvalidArgumentException(f"{name} must be a URL of visible ASCII characters")
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        host = parts.hostname or ""
+        usable = parts.scheme in ("http", "https") and is_host(host) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
     if not usable:
-        raise InvalidArgumentException(f"{name} must be an http:// or https:// URL with a host, not {value!r}")
+        raise InvalidArgumentException(f"{name} must be an http:// or https:// URL with a host, not {shown(value)}")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise InvalidArgumentException(f"{name} must not have a user, a query or a fragment")
     return value.rstrip("/")
+
+
+def is_visible(value: str) -> bool:
+    """Whether it is visible ASCII characters alone."""
+    return _VISIBLE.fullmatch(value) is not None
 
 
 def secret(value: object, name: str) -> str:
@@ -236,9 +263,11 @@ def headers(value: object) -> dict[str, str]:
         raise InvalidArgumentException(f"headers must be a dict of strings, not {type(value).__name__}")
     for name, item in value.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise InvalidArgumentException(f"{name!r} is no name of a header")
+            raise InvalidArgumentException(f"{shown(name)} is no name of a header")
         if not isinstance(item, str) or not _HEADER_VALUE.fullmatch(item):
-            raise InvalidArgumentException(f"the value of the header {name!r} has characters that no header can carry")
+            raise InvalidArgumentException(
+                f"the value of the header {shown(name)} has characters that no header can carry"
+            )
         if name.lower() in ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te"):
             raise InvalidArgumentException(f"the header {name!r} belongs to the transport")
     return dict(value)

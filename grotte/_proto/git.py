@@ -156,7 +156,7 @@ def _where(remote: str | None, branch: str | None) -> list[str]:
 
 def reset(mode: GitResetMode | None, target: str | None, files: Sequence[str] | None) -> list[str]:
     if mode is not None and mode not in _RESET_MODES:
-        raise InvalidArgumentException(f"mode must be one of {', '.join(_RESET_MODES)}, not {mode!r}")
+        raise InvalidArgumentException(f"mode must be one of {', '.join(_RESET_MODES)}, not {arguments.shown(mode)}")
     words = ["reset", *([] if mode is None else [f"--{mode}"])]
     words += [] if target is None else [name(target, "target")]
     return [*words, "--", *([] if files is None else paths(files, "paths"))]
@@ -175,7 +175,7 @@ def restore(files: Sequence[str], staged: bool | None, worktree: bool | None, so
 def config(key: str, value: str | None, scope: GitConfigScope, path: str | None) -> tuple[list[str], str | None]:
     """The words that set a value, or get it if it is None, and the repository."""
     if scope not in _SCOPES:
-        raise InvalidArgumentException(f"scope must be one of {', '.join(_SCOPES)}, not {scope!r}")
+        raise InvalidArgumentException(f"scope must be one of {', '.join(_SCOPES)}, not {arguments.shown(scope)}")
     if scope == "local" and path is None:
         raise InvalidArgumentException("the scope 'local' needs the path of a repository")
     words = ["config", f"--{scope}"]

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from grotte._proto import arguments
 from grotte._proto.http import Origin
 from grotte._proto.transport_errors import ConnectFailed
 from grotte.errors import InvalidArgumentException
@@ -57,23 +58,32 @@ class Proxy:
         return self.scheme.startswith("socks5") or origin.scheme == "https"
 
 
-@lru_cache(64)
-def parse_proxy(url: str) -> Proxy:
+def parse_proxy(url: object) -> Proxy:
     """Read the URL of a proxy.
 
     Raises:
         InvalidArgumentException: it is none; the message does not repeat it, for it may hold a password.
     """
+    if not isinstance(url, str):
+        raise InvalidArgumentException(f"a proxy must be a URL as a str, not {type(url).__name__}")
+    if not arguments.is_visible(url):
+        raise InvalidArgumentException("a proxy's URL must be visible ASCII characters: quote others as %XX")
+    return _parsed(url)
+
+
+@lru_cache(64)
+def _parsed(url: str) -> Proxy:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port
     except ValueError:
         raise InvalidArgumentException("the proxy's URL cannot be read") from None
-    if parts.scheme not in PORTS or not parts.hostname:
+    host = parts.hostname or ""
+    if parts.scheme not in PORTS or not arguments.is_host(host):
         raise InvalidArgumentException(f"a proxy's URL names a host and starts with one of {', '.join(PORTS)}, and ://")
     return Proxy(
         scheme=parts.scheme,
-        host=parts.hostname,
+        host=host,
         port=PORTS[parts.scheme] if port is None else port,
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),

@@ -75,7 +75,7 @@ def get_signature(
     if not envd_access_token:
         raise InvalidArgumentException("without the sandbox's access token nothing can be signed")
     if operation not in ("read", "write"):
-        raise InvalidArgumentException(f"operation must be 'read' or 'write', not {operation!r}")
+        raise InvalidArgumentException(f"operation must be 'read' or 'write', not {arguments.shown(operation)}")
     path = arguments.text(path, "path", empty=True)
     seconds = arguments.seconds(expiration_in_seconds, "the expiration")
     expiration = None if seconds is None else int(time.time()) + math.ceil(seconds)

@@ -64,7 +64,7 @@ def volume_name(name: object) -> str:
     """The name of a new volume."""
     name = arguments.text(name, "name")
     if not _NAME.fullmatch(name):
-        raise InvalidArgumentException(f"name must be letters, digits, '-' and '_', not {name!r}")
+        raise InvalidArgumentException(f"name must be letters, digits, '-' and '_', not {arguments.shown(name)}")
     return name
 
 
@@ -104,7 +104,7 @@ def owner_and_mode(uid: int | None, gid: int | None, mode: int | None) -> dict[s
 
 def placing_query(path: str, uid: int | None, gid: int | None, mode: int | None, force: bool | None) -> dict[str, str]:
     """The parameters of what makes something."""
-    found = {"path": arguments.text(path, "path")}
+    found = {"path": arguments.path(path, "path")}
     found |= {name: str(value) for name, value in owner_and_mode(uid, gid, mode).items()}
     if force is not None:
         if not isinstance(force, bool):
@@ -115,7 +115,7 @@ def placing_query(path: str, uid: int | None, gid: int | None, mode: int | None,
 
 def listing_query(path: str, depth: int | None) -> dict[str, str]:
     """The parameters of a list."""
-    found = {"path": arguments.text(path, "path")}
+    found = {"path": arguments.path(path, "path")}
     if depth is not None:
         found["depth"] = str(arguments.whole(depth, "depth", 1, MAX_DEPTH))
     return found

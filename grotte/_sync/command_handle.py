@@ -53,9 +53,8 @@ class CommandHandle(Pinned):
         check: bool,
         max_output: int | None = None,
     ) -> None:
-        start = events[0].start if events else None
-        if start is None:
-            raise SandboxException("the server did not say that the command started", sandbox_id=sandbox_id)
+        start = events[0].start
+        assert start is not None
         self._pid = start.pid
         self._commands = commands
         self._sandbox_id = sandbox_id

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import builtins
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, Unpack, overload
 
 from grotte._dual import accepts_old_names
@@ -375,18 +377,19 @@ class Commands(Pinned):
         feeder = Feeder(handle, data, timeout)
         results: builtins.list[CommandResult] = []
         with _sio.open_nursery() as nursery:
-            nursery.start_soon(feeder.feed)
             try:
-                results.append(self._finish(handle))
+                results.append(self._finish(handle, partial(nursery.start_soon, feeder.feed)))
             except SandboxException:
                 if feeder.failure is not None:
                     raise feeder.failure from None
                 raise
         return results[0]
 
-    def _finish(self, handle: CommandHandle) -> CommandResult:
-        """Wait for a command that belongs to this call, and so ends with it."""
+    def _finish(self, handle: CommandHandle, begin: Callable[[], None] | None = None) -> CommandResult:
+        """Wait for a command that belongs to this call, and so ends with it; `begin` is called first."""
         try:
+            if begin is not None:
+                begin()
             return handle.wait()
         except TimeoutException as error:
             # its kinds mean that the sandbox is gone or out of reach; this one, that a server did not keep the time

@@ -13,6 +13,7 @@ from typing import Protocol, Self
 from grotte._proto.failures import Context, request_limit
 from grotte._proto.pinned import Pinned
 from grotte._proto.transport_errors import TransportError
+from grotte._sync.client import transport_of
 from grotte._sync.exchange import Request, StreamResponse
 from grotte._sync.uploads import GZIP_WINDOW
 from grotte.config import TimeLimits
@@ -65,6 +66,7 @@ class FileStreamReader(Pinned):
         self._request = request
         self._response = response
         self._request_timeout = request_timeout
+        self._transport = transport_of(request)
         packed = response.headers.get("content-encoding", "identity") == "gzip"
         self._unpacker = zlib.decompressobj(wbits=GZIP_WINDOW) if packed else None
         self._closed = False
@@ -94,6 +96,11 @@ class FileStreamReader(Pinned):
                 return piece
 
     def _next(self) -> bytes:
+        if transport_of(self._request) is not self._transport:
+            context = self._source.context_of(self._request)
+            raise context.fail(
+                SandboxException, "the transfer belongs to another event loop: read the file in this one"
+            )
         try:
             return next(self._response)
         except StopIteration:
@@ -141,7 +148,8 @@ class FileStreamReader(Pinned):
             ```
         """
         self._closed = True
-        self._stack.close()
+        if not self._transport.is_elsewhere():  # there it ends once nobody holds it any more
+            self._stack.close()
 
     def __enter__(self) -> Self:
         return self

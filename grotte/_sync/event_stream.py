@@ -129,9 +129,18 @@ class EventStream(Generic[E]):
         try:
             self._connect(request_timeout)
             return self.pull()
-        except BaseException:
+        except BaseException as error:
+            if self._request.heir is not None and self._response is not None and not isinstance(error, Exception):
+                self._request.heir.inherit(self._response)
             self.close()
             raise
+        finally:
+            self._request.heir = None  # a ring of references would keep what nobody holds any more
+
+    def late(self, response: StreamResponse, deadline: float) -> list[E]:
+        """The first events of an answer that begins when nobody waits for it any more; none of a refusal."""
+        self._response = response
+        return self.pull(deadline) if response.status == 200 else []
 
     def _connect(self, request_timeout: float | None) -> None:
         self._start_limit = failures.request_limit(request_timeout)
@@ -226,6 +235,10 @@ class EventStream(Generic[E]):
         """Whether it goes on in another event loop, and must not be touched here."""
         return not self._over and self._transport is not None and self._transport.is_elsewhere()
 
+    def is_left(self) -> bool:
+        """Whether the event loop that it was opened in has ended, and it with that."""
+        return not self._over and self._transport is not None and transport_of(self._request) is not self._transport
+
     def give_up(self) -> None:
         """The sandbox is gone: whoever reads on is told so."""
         if not self._over:
@@ -259,6 +272,11 @@ class EventStream(Generic[E]):
 
     def _refusal(self, said: ErrorBody, status: int | None = None) -> GrotteException:
         return failures.rpc_failure(said, self._context(), kinds=self._kinds, status=status, limit=self._limit)
+
+    def finish(self) -> None:
+        """What else comes is of no interest."""
+        self._over = True
+        self._await_end()
 
     def _await_end(self) -> None:
         """Read to the end of the response, so that leaving it needs no reset; not at any price."""

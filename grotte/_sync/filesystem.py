@@ -12,6 +12,7 @@ from typing import Any, Literal, Unpack, overload
 
 import msgspec
 
+from grotte._proto import arguments
 from grotte._proto.calls import CallParams, check_call
 from grotte._proto.entries import Uploaded, public_entry, read_uploaded
 from grotte._proto.failures import request_limit
@@ -109,7 +110,7 @@ class Filesystem(Entries, Watchable):
         """
         check_call(call)
         if format not in ("text", "bytes", "stream"):
-            raise InvalidArgumentException(f"format must be 'text', 'bytes' or 'stream', not {format!r}")
+            raise InvalidArgumentException(f"format must be 'text', 'bytes' or 'stream', not {arguments.shown(format)}")
         headers = [("Accept-Encoding", "gzip" if gzip else "identity")]
         request = self._envd.file_request("GET", checked_path(path), checked_user(user), headers)
         request.lane = "bulk"
@@ -174,7 +175,8 @@ class Filesystem(Entries, Watchable):
         request = self._envd.file_request("POST", path, user, headers)
         entries = self._upload(request, body, gzip, user, request_timeout)
         if len(entries) != 1:
-            raise SandboxException(f"the server reports {len(entries)} files written", sandbox_id=self._envd.sandbox_id)
+            text = f"the server reports {len(entries)} files written, not one"
+            raise self._envd.context_of(request).fail(SandboxException, text)
         return entries[0]
 
     def write_files(
@@ -389,6 +391,8 @@ def _local_path(path: str | PathLike[str]) -> Path:
     if not isinstance(path, str | PathLike):
         raise InvalidArgumentException(f"local_path must be a str or a path, not {type(path).__name__}")
     found = fspath(path)
-    if not isinstance(found, str) or not found or "\0" in found:
-        raise InvalidArgumentException("local_path must be a path that is not empty")
+    if not isinstance(found, str):
+        raise InvalidArgumentException("local_path must be a path in text, not in bytes")
+    if not found or "\0" in found or len(found) > arguments.MAX_PATH_BYTES:
+        raise InvalidArgumentException("local_path must be a path that is neither empty nor longer than any")
     return Path(found)

@@ -232,7 +232,7 @@ class Git(GitLocal):
         if given is None:
             raise InvalidArgumentException("username and password must not be empty")
         if protocol not in ("http", "https"):
-            raise InvalidArgumentException(f"protocol must be 'http' or 'https', not {protocol!r}")
+            raise InvalidArgumentException(f"protocol must be 'http' or 'https', not {arguments.shown(protocol)}")
         line = git_auth.approval(protocol, arguments.domain(host))
         self.set_config("credential.helper", "store", **options)
         return self._shell(line, options, given)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,16 @@ from grotte._proto.transport_errors import (
     TransportError,
 )
 from grotte._sync import _sio
-from grotte._sync.exchange import Request
+from grotte._sync.exchange import HEIR_SECONDS, Heir, Request
 from grotte._sync.http2.response import late
 
 if TYPE_CHECKING:
     import httpx
 
 Place = tuple[str, str, int]
+#: How long a server that was silent is first taken for one of HTTP/1.1, in seconds.
+FIRST_GUESS = 5.0
+PROXY_AUTHENTICATION_REQUIRED = 407
 
 
 class Http1:
@@ -39,6 +43,8 @@ class Http1:
         self._clients: dict[Proxy | None, _sio.HttpxClient] = {}
         self._lock = _sio.Lock()
         self._until: dict[Place, float] = {}
+        #: How often that was guessed.
+        self._guesses: Counter[Place] = Counter()
         self._closed = False
         #: In a forked child: kept, so that nothing closes them.
         self._parents: list[_sio.HttpxClient] = []
@@ -51,8 +57,16 @@ class Http1:
         return until is not None and _sio.clock() < until
 
     def remember(self, place: Place, forever: bool) -> None:
-        """Requests for a place go here from now on; for a while only, when it was not said but guessed."""
-        self._until[place] = float("inf") if forever else _sio.clock() + self._options.http1_memory
+        """Requests for a place go here from now on; for a while only, when it was not said but guessed.
+
+        A server that is about to start is silent, too: so a guess is looked at again soon, later more and more rarely.
+        """
+        if forever:
+            self._until[place] = float("inf")
+            return
+        guessed = FIRST_GUESS * 2.0 ** min(self._guesses[place], 30)
+        self._guesses[place] += 1
+        self._until[place] = _sio.clock() + min(guessed, self._options.http1_memory)
 
     def abandon(self) -> None:
         """In a forked child: start anew. The parent's connections stay the parent's."""
@@ -91,7 +105,8 @@ class Http1:
         client = self._make_client(proxy)
         response: httpx.Response | None = None
         try:
-            with _sio.deadline_scope(deadline) as scope, translated(idle_timeout):
+            where = f"the proxy {proxy}" if proxy is not None else str(request.origin)
+            with _sio.deadline_scope(deadline) as scope, translated(idle_timeout, where):
                 response = _sio.send_http1(client, outgoing)
         except ConnectFailed:
             self._until.pop(place, None)  # whoever answers there next may speak HTTP/2
@@ -102,6 +117,9 @@ class Http1:
         if scope.expired:
             found.close()
             raise late(deadline)
+        if found.status == PROXY_AUTHENTICATION_REQUIRED and proxy is not None:
+            found.close()
+            raise ConnectFailed(f"the proxy {proxy} refused the request (407): it wants credentials, or other ones")
         return found
 
     def _make_client(self, proxy: Proxy | None) -> _sio.HttpxClient:
@@ -171,8 +189,26 @@ class Http1Block:
         self._response: Http1Response | None = None
 
     def __enter__(self) -> Http1Response:
-        self._response = self._http1.begin(*self._arguments)
+        heir = self._arguments[1].heir
+        if heir is None:
+            self._begin()
+        else:
+            self._begin_for(heir)
+        assert self._response is not None
         return self._response
+
+    def _begin(self) -> None:
+        self._response = self._http1.begin(*self._arguments)
+
+    def _begin_for(self, heir: Heir) -> None:
+        """As `_begin`; the answer that comes soon after the caller was cancelled is its heir's."""
+        try:
+            _sio.see_through(HEIR_SECONDS, self._begin)
+        except BaseException as error:
+            if self._response is not None and not isinstance(error, Exception):
+                heir.inherit(self._response)
+                self._response.close()
+            raise
 
     def __exit__(self, *exception: object) -> None:
         if self._response is not None:
@@ -229,14 +265,14 @@ class Http1Response:
 
 
 @contextlib.contextmanager
-def translated(idle_timeout: float | None) -> Iterator[None]:
+def translated(idle_timeout: float | None, where: str = "the server") -> Iterator[None]:
     """httpx's exceptions become ours."""
     import httpx
 
     try:
         yield
     except httpx.ConnectTimeout as error:
-        raise DeadlineExceeded("no connection in time", kind="connect", processed=False) from error
+        raise DeadlineExceeded(f"no connection to {where} in time", kind="connect", processed=False) from error
     except httpx.PoolTimeout as error:
         raise PoolTimeout("no HTTP/1.1 connection was free in time") from error
     except httpx.WriteTimeout as error:
@@ -245,11 +281,12 @@ def translated(idle_timeout: float | None) -> Iterator[None]:
         kind: DeadlineKind = "total" if idle_timeout is None else "idle"
         raise DeadlineExceeded("nothing arrived in time", kind=kind, processed=True) from error
     except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
-        raise ConnectFailed(f"cannot connect: {error}") from error
+        raise ConnectFailed(f"cannot connect to {where}: {error}") from error
     except (httpx.RemoteProtocolError, httpx.LocalProtocolError, httpx.DecodingError) as error:
         text = str(error)
         if "disconnected" in text or "incomplete" in text:
             raise ConnectionLost(text, processed=True) from error
         raise ProtocolViolation(text, processed=True) from error
     except httpx.TransportError as error:
-        raise ConnectionLost(f"the connection broke: {error}", processed=True) from error
+        text = ": ".join(filter(None, ("the connection broke", str(error))))
+        raise ConnectionLost(text, processed=True) from error

@@ -192,7 +192,7 @@ class Volume(Pinned, Bound):
             print((Volume.get_info(volume.volume_id)).name)  # info
             ```
         """
-        query = {"path": arguments.text(path, "path")}
+        query = {"path": arguments.path(path, "path")}
         return volumes.public_stat(self._content(options).call("GET", "path", query, EntryStat))
 
     def exists(self, path: str, **options: Unpack[VolumeApiParams]) -> bool:
@@ -272,7 +272,7 @@ class Volume(Pinned, Bound):
             print(oct((volume.update_metadata("/run.sh", mode=0o700)).mode))  # 0o700
             ```
         """
-        query = {"path": arguments.text(path, "path")}
+        query = {"path": arguments.path(path, "path")}
         patch = EntryPatch(**volumes.owner_and_mode(uid, gid, mode))
         return volumes.public_stat(self._content(options).call("PATCH", "path", query, EntryStat, patch))
 
@@ -309,8 +309,8 @@ class Volume(Pinned, Bound):
             ```
         """
         if format not in ("text", "bytes", "stream"):
-            raise InvalidArgumentException(f"format must be 'text', 'bytes' or 'stream', not {format!r}")
-        reader = self._content(options).download({"path": arguments.text(path, "path")})
+            raise InvalidArgumentException(f"format must be 'text', 'bytes' or 'stream', not {arguments.shown(format)}")
+        reader = self._content(options).download({"path": arguments.path(path, "path")})
         if format == "stream":
             return reader
         with reader:
@@ -369,7 +369,7 @@ class Volume(Pinned, Bound):
             volume.remove("/a.txt")
             ```
         """
-        self._content(options).delete({"path": arguments.text(path, "path")})
+        self._content(options).delete({"path": arguments.path(path, "path")})
 
     def _content(self, options: VolumeApiParams) -> VolumeContent:
         config = VolumeConnectionConfig.of(self._config, self.token or None, self._found.domain, options)

@@ -33,6 +33,7 @@ from grotte.errors import (
     GrotteException,
     NotFoundException,
     SandboxException,
+    SandboxUnreachableException,
     TimeoutException,
 )
 from grotte.models import FilesystemEvent
@@ -73,8 +74,12 @@ class Events(Protocol):
 class StreamedEvents:
     """Events that the server sends by itself."""
 
-    def __init__(self, stream: EventStream[WatchDirResponse]) -> None:
+    def __init__(self, envd: Envd, stream: EventStream[WatchDirResponse]) -> None:
+        self._envd = envd
         self._stream = stream
+        #: Why no more events come; told whoever asks for some.
+        self._failure: GrotteException | None = None
+        self._closed = False
 
     @classmethod
     def open(
@@ -85,30 +90,48 @@ class StreamedEvents:
         stream = EventStream(envd, request, timeout, _event, subject="the watch", kinds=_KINDS)
         first = stream.open(envd.config.timeout(opening))
         if not first or first[0].start is None:
-            stream.close()
-            raise SandboxException("the server did not say that the watch started", sandbox_id=envd.sandbox_id)
-        return cls(stream)
+            stream.finish()
+            raise envd.context_of(request).fail(SandboxException, "the server did not say that the watch started")
+        return cls(envd, stream)
 
     def check_loop(self) -> None:
         """Refuse to go on in another event loop than the one that has the connection."""
         if self._stream.is_elsewhere():
-            raise SandboxException("the watch belongs to another event loop: call files.watch_dir() in this one")
+            raise self._misplaced("belongs to another event loop")
+
+    def _misplaced(self, how: str) -> SandboxException:
+        text = f"the watch {how}: call files.watch_dir() in this one"
+        return SandboxException(text, sandbox_id=self._envd.sandbox_id)
 
     def receive(self) -> list[FilesystemEvent]:
         """Wait for some; none at the end."""
-        self.check_loop()
-        while messages := self._stream.receive():
+        while messages := self._messages(None):
             if events := _public(messages):
                 return events
         return []
 
+    def _messages(self, deadline: float | None) -> list[WatchDirResponse]:
+        self.check_loop()
+        if self._failure is None and self._stream.is_left():
+            self._failure = self._misplaced("ended with the event loop that it was started in")
+        if self._failure is not None:
+            raise self._failure
+        try:
+            messages = self._stream.receive(deadline)
+            if not (messages or self._closed or self._stream.complete):
+                text = "the answer ended before the watch did"
+                raise SandboxUnreachableException(text, sandbox_id=self._envd.sandbox_id)
+        except GrotteException as error:
+            self._failure = error
+            raise
+        return messages
+
     def take(self, request_timeout: float | None = None) -> list[FilesystemEvent]:
         """What arrives within a moment."""
-        self.check_loop()
         found: list[FilesystemEvent] = []
         with _sio.deadline_scope(deadline_after(COLLECT_SECONDS)) as scope:
             try:
-                while messages := self._stream.receive(scope.step):
+                while messages := self._messages(scope.step):
                     found += _public(messages)
             except TimeoutError:
                 pass
@@ -116,6 +139,7 @@ class StreamedEvents:
 
     def close(self, request_timeout: float | None = None) -> None:
         """Stop watching."""
+        self._closed = True
         self._stream.close()
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import anyio
 import pytest
 
 from grotte import AsyncSandbox
 from grotte._core.transport import default_transport
+from tests._async.sdk.scripted import START, connected, events
 from tests.support.engine import Engine
+from tests.support.stub_service import Answer, Seen, as_json, running_stub
 
 ROUNDS = 40
+KILL = "POST /process.Process/SendSignal"
 
 
 @pytest.fixture
@@ -84,6 +89,52 @@ async def test_a_cancelled_run_ends_its_command(sandbox: AsyncSandbox) -> None:
     assert scope.cancelled_caught
     while any("exec sleep 47" in process.args for process in await sandbox.commands.list()):
         await anyio.sleep(0.02)
+
+
+async def start_something(sandbox: AsyncSandbox, which: int) -> None:
+    if which == 0:
+        await sandbox.commands.run("exec sleep 300")
+    elif which == 1:
+        await sandbox.commands.run("exec sleep 300", stdin=b"x" * 100_000)
+    else:
+        room = sandbox.pty.create if which == 2 else partial(sandbox.commands.run, "exec sleep 300", background=True)
+        handle = await room()
+        await handle.kill()
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process(sandbox: AsyncSandbox) -> None:
+    rng = random.Random(5)
+    cancelled = 0
+
+    async def start() -> None:
+        nonlocal cancelled
+        with anyio.move_on_after(rng.uniform(0, 0.015)) as scope:
+            await start_something(sandbox, rng.randrange(3))
+        cancelled += scope.cancelled_caught
+
+    for _ in range(20):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(start)
+    assert cancelled > 20, "most were killed before they were cancelled: shorten the time"
+    while await sandbox.commands.list():
+        await anyio.sleep(0.02)
+    assert default_transport().counters.streams_open == 0
+
+
+async def test_the_same_over_http1() -> None:
+    def start(_: Seen) -> Answer:
+        time.sleep(0.3)
+        return events({"start": {"pid": 7}})
+
+    with running_stub() as stub:
+        sandbox = await connected(stub)
+        stub.answers[START] = start
+        stub.answers[KILL] = as_json({})
+        with anyio.move_on_after(0.15) as scope:
+            await sandbox.commands.run("sleep 300")
+        assert scope.cancelled_caught
+        assert [call.json for call in stub.calls(KILL)] == [{"process": {"pid": 7}, "signal": "SIGNAL_SIGKILL"}]
 
 
 async def test_a_cancelled_wait_can_be_repeated(sandbox: AsyncSandbox) -> None:

@@ -14,7 +14,14 @@ from typing import TypeVar
 import pytest
 import trio
 
-from grotte import AsyncCommandHandle, AsyncPtyHandle, AsyncSandbox, AsyncWatchHandle, SandboxException
+from grotte import (
+    AsyncCommandHandle,
+    AsyncFileStreamReader,
+    AsyncPtyHandle,
+    AsyncSandbox,
+    AsyncWatchHandle,
+    SandboxException,
+)
 from tests._async.sdk.scripted import CREATED, ID, START, events
 from tests.support.engine import Engine, environment
 from tests.support.stub_service import as_json, running_stub
@@ -92,11 +99,32 @@ def test_what_was_made_goes_on_in_the_next_run(engine: Engine) -> None:
         while b"42" not in seen:
             seen += await made.pty.read(timeout=10)
         assert await made.pty.kill()
-        with pytest.raises(SandboxException):  # what happened meanwhile, nobody has seen
-            await made.watch.get_new_events()
+        for _ in range(2):  # what happened meanwhile, nobody has seen
+            with pytest.raises(SandboxException, match=f"ended with the event loop.*{made.sandbox.sandbox_id}"):
+                await made.watch.get_new_events()
+        await made.watch.stop()
 
     asyncio.run(go_on())
     asyncio.run(end(made))
+
+
+def test_a_file_goes_on_in_its_own_loop_alone(engine: Engine) -> None:
+    async def begin() -> tuple[AsyncSandbox, AsyncFileStreamReader]:
+        sandbox = await AsyncSandbox.create("base", timeout=120, **engine.options)
+        await sandbox.files.write("/tmp/x", b"x" * 5_000_000)
+        return sandbox, await sandbox.files.read("/tmp/x", "stream")
+
+    async def refused(reader: AsyncFileStreamReader) -> None:
+        with pytest.raises(SandboxException, match=r"another event loop.*GET /files"):
+            async with reader:
+                await anext(reader)
+
+    sandbox, reader = asyncio.run(begin())
+    asyncio.run(refused(reader))
+    with loop_on_a_thread() as there:
+        _, reader = there(begin())
+        asyncio.run(refused(reader))
+    asyncio.run(AsyncSandbox.kill(sandbox.sandbox_id, **engine.options))
 
 
 def test_an_iteration_goes_on_in_the_next_run(engine: Engine) -> None:

@@ -110,7 +110,9 @@ class TemplateBuilder:
         """Copy files of this machine to several places; see `copy`."""
         for item in commands.several(items, "items"):
             if not isinstance(item, Mapping) or not {"src", "dest"} <= item.keys() <= _COPY_ITEM.keys():
-                raise InvalidArgumentException(f"each of items must be a dict with 'src' and 'dest', not {item!r}")
+                raise InvalidArgumentException(
+                    f"each of items must be a dict with 'src' and 'dest', not {arguments.shown(item)}"
+                )
             self.copy(**{_COPY_ITEM[key]: value for key, value in item.items()})
         return self
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from grotte._proto import arguments
 from grotte._proto.templates.drawing import (
     Canvas,
     Screen,
@@ -35,7 +36,9 @@ class BuildLogger:
 
     def __init__(self, min_level: LogEntryLevel = "info", stream: TextIO | None = None) -> None:
         if min_level not in _ORDER:
-            raise InvalidArgumentException(f"min_level must be one of {', '.join(_ORDER)}, not {min_level!r}")
+            raise InvalidArgumentException(
+                f"min_level must be one of {', '.join(_ORDER)}, not {arguments.shown(min_level)}"
+            )
         self._least = _ORDER[min_level]
         self._stream = stream
         self._reset()

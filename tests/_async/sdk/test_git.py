@@ -57,6 +57,8 @@ async def test_what_changed(sandbox: AsyncSandbox) -> None:
         True,
         False,
     )
+    counts = status.total_count, status.staged_count, status.unstaged_count, status.untracked_count
+    assert (*counts, status.conflict_count) == (3, 2, 1, 1, 0)
 
 
 async def test_reset_and_restore(sandbox: AsyncSandbox) -> None:

@@ -44,8 +44,8 @@ async def test_what_goes_over_the_wire(stub: StubService) -> None:
     assert stub.seen[-1].json == {"memory": True, "requireHealthyGuest": True}
     await sandbox.create_snapshot("nightly", mode="filesystem")
     assert stub.seen[-1].json == {"name": "nightly", "memory": False}
-    await sandbox.update_network({"allow_out": ["1.1.1.1"], "allow_internet_access": False})
-    assert stub.seen[-1].json == {"allowOut": ["1.1.1.1"], "allow_internet_access": False}
+    await sandbox.update_network({"allow_out": ["a.b"], "dns_servers": [], "allow_internet_access": False})
+    assert stub.seen[-1].json == {"allowOut": ["a.b"], "dnsServers": [], "allow_internet_access": False}
     start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     query = SandboxQuery(template="base", started_after=start)
     await AsyncSandbox.list(query, order="asc", **options).next_items()

@@ -17,9 +17,11 @@ ID = "iabcdefghij0123456789"
 START = "POST /process.Process/Start"
 #: No path: another type, nothing, what no file system takes, what UTF-8 cannot carry.
 PATHS: Values = (None, 5, b"/tmp", "", "a\0b", "/x" * 5000, "\ud800")
+#: Nothing that a message could repeat as it is, or that a number could be made of.
+ABSURD: Values = ("x" * 100_000, 10**5000, ["x"] * 50_000)
 USERS: Values = (5, "", "a:b", "a\nb", "a\0b", "u" * 1000)
-SECONDS: Values = ("5", -1, float("nan"), True, [])
-PIDS: Values = (0, -1, 2**32, 1.5, "1", True, None)
+SECONDS: Values = ("5", -1, -(10**5000), float("nan"), True, [])
+PIDS: Values = (0, -1, 2**32, 10**5000, 1.5, "1", True, None)
 DATA: Values = (5, None, ["x"], object())
 HANDLERS: Values = (5, "print", [])
 WRONG_FILES: Values = (
@@ -62,7 +64,7 @@ CALLS: dict[str, tuple[Call, Values]] = {
     "send_stdin data": (lambda s, x: s.commands.send_stdin(1, x), DATA),
     "close_stdin pid": (lambda s, x: s.commands.close_stdin(x), PIDS),
     "pty size": (lambda s, x: s.pty.create(x), (5, (24, 80), PtySize(0, 80), PtySize(24, 65536))),
-    "pty rows": (lambda s, x: s.pty.create(rows=x), (0, -1, 65536, 1.5, "24", True)),
+    "pty rows": (lambda s, x: s.pty.create(rows=x), (0, -1, 65536, 1.5, "24", True, *ABSURD)),
     "pty on_data": (lambda s, x: s.pty.create(on_data=x), HANDLERS),
     "pty cwd": (lambda s, x: s.pty.create(cwd=x), PATHS[1:]),
     "pty connect": (lambda s, x: s.pty.connect(x), PIDS),
@@ -70,14 +72,14 @@ CALLS: dict[str, tuple[Call, Values]] = {
     "pty send_stdin": (lambda s, x: s.pty.send_stdin(1, x), DATA),
     "pty resize": (lambda s, x: s.pty.resize(1, x), (None, 5, PtySize(0, 0))),
     "read path": (lambda s, x: s.files.read(x), PATHS),
-    "read format": (lambda s, x: s.files.read("/x", x), (None, "blob", 5)),
+    "read format": (lambda s, x: s.files.read("/x", x), (None, "blob", 5, *ABSURD)),
     "read user": (lambda s, x: s.files.read("/x", user=x), USERS),
     "read request_timeout": (lambda s, x: s.files.read("/x", request_timeout=x), SECONDS),
     "write path": (lambda s, x: s.files.write(x, "x"), PATHS),
     "write data": (lambda s, x: s.files.write("/x", x), (5, None, object(), {"a": 1}, {"a"}, "\ud800")),
     "write_files": (lambda s, x: s.files.write_files(x), WRONG_FILES),
     "list path": (lambda s, x: s.files.list(x), PATHS),
-    "list depth": (lambda s, x: s.files.list("/", x), (0, -1, 2**32, 1.5, "1", True)),
+    "list depth": (lambda s, x: s.files.list("/", x), (0, -1, 2**32, 1.5, "1", True, *ABSURD)),
     "exists": (lambda s, x: s.files.exists(x), PATHS),
     "get_info": (lambda s, x: s.files.get_info(x), PATHS),
     "make_dir": (lambda s, x: s.files.make_dir(x), PATHS),
@@ -90,7 +92,7 @@ CALLS: dict[str, tuple[Call, Values]] = {
     "watch_dir timeout": (lambda s, x: s.files.watch_dir("/x", timeout=x), SECONDS),
     "upload from": (
         lambda s, x: s.files.upload(x, "/x"),
-        (None, 5, b"/tmp", "", "a\0b", "/does/not/exist", "/dev/null"),
+        (None, 5, b"/tmp", "", "a\0b", "/does/not/exist", "/dev/null", *ABSURD),
     ),
     "upload to": (lambda s, x: s.files.upload("/etc/hostname", x), PATHS),
     "upload on_progress": (lambda s, x: s.files.upload("/etc/hostname", "/x", on_progress=x), HANDLERS),

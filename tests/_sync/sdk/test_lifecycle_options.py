@@ -45,8 +45,8 @@ def test_what_goes_over_the_wire(stub: StubService) -> None:
     assert stub.seen[-1].json == {"memory": True, "requireHealthyGuest": True}
     sandbox.create_snapshot("nightly", mode="filesystem")
     assert stub.seen[-1].json == {"name": "nightly", "memory": False}
-    sandbox.update_network({"allow_out": ["1.1.1.1"], "allow_internet_access": False})
-    assert stub.seen[-1].json == {"allowOut": ["1.1.1.1"], "allow_internet_access": False}
+    sandbox.update_network({"allow_out": ["a.b"], "dns_servers": [], "allow_internet_access": False})
+    assert stub.seen[-1].json == {"allowOut": ["a.b"], "dnsServers": [], "allow_internet_access": False}
     start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     query = SandboxQuery(template="base", started_after=start)
     Sandbox.list(query, order="asc", **options).next_items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from grotte import Sandbox
+from grotte import ApiUnreachableException, Sandbox
 from tests.servers.proxy_server import ProxyServer
 from tests.support.engine import Engine
 
@@ -23,3 +23,13 @@ def test_everything_goes_through_the_proxy(engine: Engine, scheme: str) -> None:
             assert (other.commands.run("echo direct")).stdout == "direct\n"
             assert len(proxy.seen) == before
             assert "secret" not in repr(sandbox)
+
+
+def test_a_proxy_that_wants_other_credentials_says_so(engine: Engine) -> None:
+    with ProxyServer(credentials="me:secret") as proxy:
+        where = f"http://127.0.0.1:{proxy.port}"
+        for user in ("", "me:other@"):
+            with pytest.raises(ApiUnreachableException, match=f"the proxy {where} .*credentials") as caught:
+                Sandbox.create(proxy=where.replace("//", f"//{user}"), **engine.options)
+            assert caught.value.request == "POST /sandboxes"
+            assert "other@" not in str(caught.value)

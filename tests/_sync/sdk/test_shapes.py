@@ -41,7 +41,7 @@ def test_a_full_create(stub: StubService) -> None:
         envs={"C": "d"},
         secure=False,
         allow_internet_access=False,
-        network={"allow_out": ["1.1.1.1"], "mask_request_host": "x"},
+        network={"allow_out": ["a.b"], "mask_request_host": "x", "dns_servers": ["1.1.1.1"], "https_ports": [8443]},
         lifecycle={"on_timeout": "pause", "auto_resume": True},
         volume_mounts={"/data": "vol"},
         headers={"X-Mine": "yes"},
@@ -58,7 +58,13 @@ def test_a_full_create(stub: StubService) -> None:
         "allow_internet_access": False,
         "metadata": {"a": "b"},
         "envVars": {"C": "d"},
-        "network": {"allowOut": ["1.1.1.1"], "allowPublicTraffic": True, "maskRequestHost": "x"},
+        "network": {
+            "allowOut": ["a.b"],
+            "allowPublicTraffic": True,
+            "maskRequestHost": "x",
+            "dnsServers": ["1.1.1.1"],
+            "httpsPorts": [8443],
+        },
         "volumeMounts": [{"name": "vol", "path": "/data"}],
     }
 
