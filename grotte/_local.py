@@ -175,7 +175,8 @@ def spawn_engine() -> SpawnedEngine:
     Raises:
         EngineUnavailableException: the process could not be started.
     """
-    log = os.open(engine_log(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    how = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    log = os.open(engine_log(), how, 0o600)
     ready, ready_write = os.pipe()
     told, tell = os.pipe()
     try:

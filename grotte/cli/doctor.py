@@ -16,7 +16,9 @@ MARKS = {"ok": "ok", "degraded": "degraded", "missing": "MISSING"}
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("doctor", help="say what this machine can isolate, and what is missing")
-    parser.add_argument("--data-dir", type=Path, default=None, help="where the engine would keep its data")
+    parser.add_argument(
+        "--data-dir", type=Path, default=None, metavar="DIR", help="where the engine would keep its data"
+    )
     parser.set_defaults(execute=execute)
 
 

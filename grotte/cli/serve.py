@@ -14,16 +14,29 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("serve", help="run the engine in the foreground")
+    parser = commands.add_parser(
+        "serve",
+        help="run the engine in the foreground",
+        description="Run the engine in the foreground, until Ctrl-C or SIGTERM: then what runs ends, and what is paused"
+        " is kept. It prints where it listens and its key as two lines for a shell.",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=port_number, default=3000, help="0 picks a free one (default: %(default)s)")
-    parser.add_argument("--data-dir", type=Path, default=None, metavar="DIR", help="where sandboxes are kept")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where sandboxes are kept (default: $GROTTE_DATA_DIR, or ~/.local/state/grotte)",
+    )
     parser.add_argument(
         "--api-key",
+        type=api_key,
         action="append",
         default=[],
         metavar="KEY",
-        help="may repeat; without one a key is made and printed",
+        help="what clients must send; may repeat, and each key has sandboxes of its own; without one, one is made and"
+        " printed",
     )
     parser.add_argument(
         "--spares",
@@ -68,29 +81,42 @@ def _add_disk_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
 def port_number(text: str) -> int:
-    number = int(text)
+    number = whole(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{number} is not a port: 0 to 65535")
     return number
 
 
 def spare_count(text: str) -> int:
-    number = int(text)
+    number = whole(text)
     if not 0 <= number <= 100:
         raise argparse.ArgumentTypeError(f"{number} is not a number of spares: 0 to 100")
     return number
 
 
+def api_key(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or not text.strip() or text != text.strip():
+        raise argparse.ArgumentTypeError("a key is printable ASCII, without spaces around it")
+    return text
+
+
 def disk_size(text: str) -> int:
-    number = int(text)
+    number = whole(text)
     if number and not 16 <= number <= 1 << 24:
         raise argparse.ArgumentTypeError(f"{number} is not the size of a disk: 16 to {1 << 24} MiB, or 0")
     return number
 
 
 def reserve_size(text: str) -> int:
-    number = int(text)
+    number = whole(text)
     if not 0 <= number <= 1 << 24:
         raise argparse.ArgumentTypeError(f"{number} is not what can be kept free: 0 to {1 << 24} MiB")
     return number

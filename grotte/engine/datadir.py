@@ -35,6 +35,7 @@ class DataDir:
             if self._lock is None:
                 raise EngineUnavailableException(f"another engine uses the data directory {self.path}")
             self._check_version()
+            self._check_database()
         except OSError as error:
             self._release()
             raise EngineUnavailableException(
@@ -59,15 +60,34 @@ class DataDir:
         file = self.path / "version"
         if not file.exists():
             temporary = self.path / ".version"
-            temporary.write_text(f"{VERSION}\n")
+            with temporary.open("w") as new:
+                new.write(f"{VERSION}\n")
+                new.flush()
+                os.fsync(new)  # else there may be a file without content once power has failed
             temporary.rename(file)
             return
-        text = file.read_text().strip()
-        if not text.isdecimal() or int(text) > VERSION:
+        text = file.read_text(errors="replace")[:20].strip()
+        if not text.isdecimal():
             raise EngineUnavailableException(
-                f"{self.path} has the layout {text[:20]!r}, this engine reads up to {VERSION}: use a newer grotte,"
+                f"{file} should hold the number of a layout, and says {text!r}: is {self.path} an engine's directory?"
+            )
+        if int(text) > VERSION:
+            raise EngineUnavailableException(
+                f"{self.path} has the layout {text!r}, this engine reads up to {VERSION}: use a newer grotte,"
                 " or another directory"
             )
+
+    def _check_database(self) -> None:
+        """An engine removes what its database does not know: better none starts than one that knows nothing."""
+        if self.database.exists() and self.database.stat().st_size:
+            return
+        for kind in ("sandboxes", "layers", "volumes"):
+            place = self.path / "host" / kind
+            if place.is_dir() and any(not name.startswith(".") for name in os.listdir(place)):
+                raise EngineUnavailableException(
+                    f"the database {self.database} is missing or empty, and would be made anew without what is in"
+                    f" {place}: put a copy of it in its place, or remove {self.path / 'host'}"
+                )
 
 
 def make_private(path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 import anyio
@@ -18,9 +16,11 @@ from grotte.engine.faults import ControlFault
 from grotte.engine.host import Guest, HostError, Limits, SandboxHost, SandboxSpec
 from grotte.engine.journal import Journals
 from grotte.engine.lifecycle.booting import Booting
+from grotte.engine.lifecycle.deadlines import Deadlines
 from grotte.engine.lifecycle.diskguard import DiskGuard
 from grotte.engine.lifecycle.ids import new_sandbox_id
 from grotte.engine.lifecycle.keys import new_access_token
+from grotte.engine.lifecycle.lasting import lasting, once
 from grotte.engine.lifecycle.metering import Meter
 from grotte.engine.lifecycle.names import Names
 from grotte.engine.lifecycle.pausing import Pausing
@@ -28,8 +28,9 @@ from grotte.engine.lifecycle.rows import from_row, row_of, settings_of
 from grotte.engine.lifecycle.sandbox import Life, Order, Sandbox
 from grotte.engine.lifecycle.spares import Spares
 from grotte.engine.lifecycle.starting import start_of
-from grotte.engine.lifecycle.store import REMEMBERED_TOKENS, SandboxRow, Store
+from grotte.engine.lifecycle.store import SandboxRow, Store
 from grotte.engine.lifecycle.templates import Template, Templates
+from grotte.engine.lifecycle.tokens import Tokens
 from grotte.engine.lifecycle.volumes import VolumeMount, Volumes, mounts_of
 from grotte.errors import GrotteException
 
@@ -38,8 +39,8 @@ log = logging.getLogger("grotte.engine")
 #: How long a sandbox may take to die before the engine goes on without waiting, in seconds.
 KILL_GRACE = 20.0
 
-#: How many deadlines that hold no longer may wait for their moment, besides as many as there are sandboxes.
-STALE_DEADLINES = 64
+#: How long a sandbox goes on that could not be paused because that could not be written down, in seconds.
+PAUSE_AGAIN = 30.0
 
 
 class Registry:
@@ -53,8 +54,7 @@ class Registry:
         self._limits = limits
         self._max_sandboxes = max_sandboxes
         self._live: dict[str, Sandbox] = {}
-        self._by_token: dict[bytes, Sandbox] = {}
-        self._ended_tokens: dict[bytes, str] = {}
+        self._tokens = Tokens()
         self._pending = 0
         self._created = self._ended = 0
         self._held: list[Template] = []
@@ -68,32 +68,32 @@ class Registry:
         self.journals = Journals()
         self.volumes = Volumes(store.database, host.volumes, self._mounts)
         self.templates = Templates(host, store, self._templates_in_use)
-        self._deadlines: list[tuple[float, str]] = []
-        self._sooner = anyio.Event()
+        self._deadlines = Deadlines(self._live)
         self._tasks: TaskGroup
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Registry]:
-        """Run the registry's tasks; on the way out what runs is killed, and what is paused is put away."""
-        for row in self._store.recover():
-            self._restore(row)
-        for token, sandbox_id in self._store.ended_tokens():
-            self._ended_tokens[_digest(token)] = sandbox_id
+        """Run the registry's tasks; on the way out what runs is killed, and what is paused is put away.
+
+        After an error nothing is killed: the next start finds all with their files, as after a kill of the engine.
+        """
+        for row in self._store.paused():
+            await self._restore(row)
+        self._tokens.remember(self._store.ended_tokens())
         await self.templates.collect()
         await self.volumes.sweep()
         async with anyio.create_task_group() as self._tasks:
             self._booting.tasks = self._tasks
-            self._tasks.start_soon(self._expire)
-            self._tasks.start_soon(self._spares.keep)
-            self._tasks.start_soon(self.meter.keep)
-            self._tasks.start_soon(self.guard.keep)
-            self._tasks.start_soon(self.names.keep)
+            for work in (self._expire, self._spares.keep, self.meter.keep, self.guard.keep, self.names.keep):
+                self._tasks.start_soon(lasting, work)
             try:
                 yield self
-            finally:
+            except BaseException:
                 with anyio.CancelScope(shield=True):
-                    await self.kill_all()
-                self._tasks.cancel_scope.cancel()
+                    await self.kill_all(keep=True)
+                raise
+            await self.kill_all()
+            self._tasks.cancel_scope.cancel()
 
     # -- finding -------------------------------------------------------------------------------------------------
 
@@ -149,16 +149,16 @@ class Registry:
         return [sandbox for sandbox in self._live.values() if sandbox.owner == owner and sandbox.alive]
 
     def by_token(self, token: str) -> Sandbox | None:
-        """The sandbox whose access token this is; looked up by digest, so that no timing tells tokens apart."""
-        return self._by_token.get(_digest(token))
+        """The sandbox whose access token this is."""
+        return self._tokens.find(token)
 
     def ended_by_token(self, token: str) -> str | None:
         """The id of the sandbox that had this access token and ended not long ago."""
-        return self._ended_tokens.get(_digest(token))
+        return self._tokens.find_ended(token)
 
     def secured(self) -> list[Sandbox]:
         """Sandboxes that have an access token."""
-        return list(self._by_token.values())
+        return self._tokens.all()
 
     # -- birth ---------------------------------------------------------------------------------------------------
 
@@ -238,14 +238,13 @@ class Registry:
         )
         self._enter(sandbox)
         self._attach(sandbox, guest)
-        self._watch_deadline(sandbox)
+        self._deadlines.watch(sandbox)
         return sandbox
 
     def _enter(self, sandbox: Sandbox) -> None:
         self._live[sandbox.sandbox_id] = sandbox
         self.journals.begin(sandbox.sandbox_id, sandbox.owner, sandbox.journal)
-        if sandbox.access_token:
-            self._by_token[_digest(sandbox.access_token)] = sandbox
+        self._tokens.enter(sandbox)
 
     def _attach(self, sandbox: Sandbox, guest: Guest) -> None:
         sandbox.life = Life(guest, self._booting.processes(guest))
@@ -256,9 +255,9 @@ class Registry:
     def _attach_again(self, sandbox: Sandbox, guest: Guest) -> None:
         self._attach(sandbox, guest)
         if wanted := start_of(sandbox.template.setup, sandbox.template.template_id):
-            self._tasks.start_soon(self._booting.again, guest, sandbox.processes, wanted)
+            self._tasks.start_soon(once, self._booting.again, guest, sandbox.processes, wanted)
 
-    def _restore(self, row: SandboxRow) -> None:
+    async def _restore(self, row: SandboxRow) -> None:
         """Take in a sandbox of an earlier engine, of which there are only files."""
         try:
             if not self._host.has_files(row.id):
@@ -267,6 +266,8 @@ class Registry:
         except ControlFault as fault:
             log.error("event=lost sandbox=%s reason=%s", row.id, fault.message)  # noqa: TRY400  (a reason, no bug)
             self._store.end(row.id)
+            with suppress(HostError):  # the next start removes them
+                await self._host.discard(row.id)
             return
         self._enter(sandbox)
         log.info("event=recovered sandbox=%s", row.id)
@@ -350,11 +351,10 @@ class Registry:
 
     def set_end(self, sandbox: Sandbox, seconds: float) -> None:
         """Let the sandbox end in so many seconds from now, sooner or later than it would have."""
-        sandbox.timeout = seconds
-        sandbox.deadline = anyio.current_time() + seconds
-        sandbox.end_at = time.time_ns() // 1000 + round(seconds * 1_000_000)
-        self._store.set_end(sandbox.sandbox_id, sandbox.end_at)
-        self._watch_deadline(sandbox)
+        end_at = time.time_ns() // 1000 + round(seconds * 1_000_000)
+        self._store.set_end(sandbox.sandbox_id, end_at)
+        sandbox.timeout, sandbox.end_at, sandbox.deadline = seconds, end_at, anyio.current_time() + seconds
+        self._deadlines.watch(sandbox)
 
     def extend(self, sandbox: Sandbox, seconds: float) -> None:
         """Let the sandbox live for so many seconds from now at least."""
@@ -365,29 +365,11 @@ class Registry:
         """What the sandbox was told to be has changed."""
         self._store.set_settings(sandbox.sandbox_id, settings_of(sandbox))
 
-    def _watch_deadline(self, sandbox: Sandbox) -> None:
-        if len(self._deadlines) > 2 * len(self._live) + STALE_DEADLINES:
-            self._deadlines = [(other.deadline, other.sandbox_id) for other in self._live.values()]
-            heapq.heapify(self._deadlines)
-        heapq.heappush(self._deadlines, (sandbox.deadline, sandbox.sandbox_id))
-        if self._deadlines[0][1] == sandbox.sandbox_id:
-            self._sooner.set()
-
     async def _expire(self) -> None:
-        while True:
-            self._sooner = anyio.Event()
-            now = anyio.current_time()
-            while self._deadlines and self._deadlines[0][0] <= now:
-                deadline, sandbox_id = heapq.heappop(self._deadlines)
-                # An entry whose sandbox got another deadline is stale: that deadline has an entry of its own.
-                sandbox = self._live.get(sandbox_id)
-                if sandbox is not None and deadline == sandbox.deadline:
-                    log.info("event=expired sandbox=%s", sandbox.sandbox_id)
-                    sandbox.journal.add("info", "time to live is over")
-                    self._tasks.start_soon(self._end_in_time, sandbox)
-            wait = self._deadlines[0][0] - now if self._deadlines else float("inf")
-            with anyio.move_on_after(wait):
-                await self._sooner.wait()
+        async for sandbox in self._deadlines.over():
+            log.info("event=expired sandbox=%s", sandbox.sandbox_id)
+            sandbox.journal.add("info", "time to live is over")
+            self._tasks.start_soon(once, self._end_in_time, sandbox)
 
     async def _end_in_time(self, sandbox: Sandbox) -> None:
         """Its time is up: pause it if its owner wanted that and the machine can, or end it."""
@@ -398,6 +380,11 @@ class Registry:
                 if fault.status in (404, 409):  # somebody else was faster
                     return
                 log.error("event=pause_failed sandbox=%s reason=%s", sandbox.sandbox_id, fault)  # noqa: TRY400  (no bug)
+            except sqlite3.Error as error:  # a full disk: it had better lose its time than its files
+                log.error("event=pause_failed sandbox=%s reason=%s", sandbox.sandbox_id, error)  # noqa: TRY400  (no bug)
+                sandbox.deadline = anyio.current_time() + PAUSE_AGAIN
+                self._deadlines.watch(sandbox)
+                return
             else:
                 return
         await self.kill(sandbox)
@@ -416,7 +403,7 @@ class Registry:
                 async with sandbox.changing:
                     await self._remove(sandbox)
                 await self.templates.collect()
-        except (TimeoutError, GrotteException) as error:
+        except (TimeoutError, GrotteException, sqlite3.Error) as error:
             # What is left is removed at the engine's next start; nothing runs in it that anybody could reach.
             log.error("event=kill_incomplete sandbox=%s reason=%s", sandbox.sandbox_id, error)  # noqa: TRY400  (no bug)
         return known
@@ -425,14 +412,17 @@ class Registry:
         if sandbox.life is not None:
             await sandbox.life.guest.kill()
         else:
+            await self._host.put_away(sandbox.sandbox_id)  # if it died while it was paused
             await self._host.discard(sandbox.sandbox_id)
 
-    async def kill_all(self) -> None:
-        """End all that runs, at once, and keep the files of what is paused."""
+    async def kill_all(self, *, keep: bool = False) -> None:
+        """End all that runs, at once, and keep the files of what is paused; or of everything."""
+        if self._host.lost.is_set():  # nothing runs, and the next start takes all of them for paused
+            return
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._spares.close)
             for sandbox in list(self._live.values()):
-                tasks.start_soon(self._put_away if sandbox.paused else self.kill, sandbox)
+                tasks.start_soon(self._put_away if sandbox.paused or keep else self.kill, sandbox)
 
     async def _put_away(self, sandbox: Sandbox) -> None:
         try:
@@ -443,10 +433,29 @@ class Registry:
 
     def _guest_closed(self, sandbox: Sandbox, life: Life) -> None:
         life.processes.lose_all()
-        if sandbox.life is life and self._forget(sandbox):
-            log.warning("event=died sandbox=%s", sandbox.sandbox_id)
+        if sandbox.life is life and self._live.get(sandbox.sandbox_id) is sandbox:
+            if sandbox.paused:
+                sandbox.life = None
+            self._tasks.start_soon(once, self._died, sandbox)
+
+    async def _died(self, sandbox: Sandbox) -> None:
+        """It ended without anybody's wish: that is its end, unless the launcher went and took it along."""
+        async with sandbox.changing:
+            if self._live.get(sandbox.sandbox_id) is not sandbox or sandbox.alive != sandbox.paused:
+                return
+            try:
+                await self._host.put_away(sandbox.sandbox_id)  # if the launcher answers, it lives
+            except HostError as error:
+                log.warning("event=died_incomplete sandbox=%s reason=%s", sandbox.sandbox_id, error)
+        if self._host.lost.is_set():
+            return
+        log.warning("event=died sandbox=%s paused=%d", sandbox.sandbox_id, sandbox.paused)
+        if sandbox.paused:
+            sandbox.journal.add("error", "sandbox lost its memory while it was paused; its files are kept")
+        else:
             sandbox.journal.add("error", "sandbox died: its first process has ended")
-            self._tasks.start_soon(self.kill, sandbox)
+            sandbox.life = None
+            await self.kill(sandbox)
 
     def _is_paused(self, sandbox_id: str) -> bool:
         sandbox = self._live.get(sandbox_id)
@@ -463,12 +472,7 @@ class Registry:
     def _forget(self, sandbox: Sandbox) -> bool:
         if self._live.pop(sandbox.sandbox_id, None) is None:
             return False
-        if sandbox.access_token:
-            digest = _digest(sandbox.access_token)
-            self._by_token.pop(digest, None)
-            self._ended_tokens[digest] = sandbox.sandbox_id
-            while len(self._ended_tokens) > REMEMBERED_TOKENS:
-                self._ended_tokens.pop(next(iter(self._ended_tokens)))
+        self._tokens.leave(sandbox)
         self._ended += 1
         self._spares.look_again()
         try:
@@ -480,7 +484,3 @@ class Registry:
         sandbox.journal.add("info", "sandbox ended")
         self.journals.end(sandbox.sandbox_id)
         return True
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True):
     build: str = ""
     auto_pause_memory: bool = True
     mounts: tuple[VolumeMount, ...] = ()
+    reboots: bool = False
 
 
 class SandboxRow(msgspec.Struct, frozen=True):
@@ -126,6 +127,7 @@ class Store:
             self._db = sqlite3.connect(self._path, isolation_level=None, timeout=5)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
+            self._check()
             self._migrate()
             self._keep_space()
         except (OSError, sqlite3.Error) as error:
@@ -151,6 +153,12 @@ class Store:
             for file in self._files:
                 allocate(file, os.fstat(file).st_size + SPACE_AHEAD)
 
+    def _check(self) -> None:
+        """Better not start than lose what a damaged file still has."""
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"it is damaged: {found.splitlines()[-1]}: put a copy of it in its place")
+
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
@@ -173,11 +181,10 @@ class Store:
         )
         return [row[0] for row in rows]
 
-    def recover(self) -> list[SandboxRow]:
-        """After a start: what ran under an engine that was killed is paused now, unless its time was up meanwhile.
+    def recover(self) -> None:
+        """What ran under an engine or a launcher that was killed is paused now, unless its time was up meanwhile.
 
-        Returns:
-            All paused sandboxes.
+        To be called before the host starts, which removes the files of all that is over.
         """
         now = _now()
         running = "FROM sandboxes WHERE state = 'running'"
@@ -188,9 +195,16 @@ class Store:
         self._db.execute(
             "UPDATE sandboxes SET state = 'paused', end_at = min(end_at, ?) WHERE state = 'running'", (now,)
         )
-        oldest = now - MEMORY * 1_000_000
+        self.forget_old()
+
+    def forget_old(self) -> None:
+        """Remove what ended, and what was answered, too long ago for anybody to ask."""
+        oldest = _now() - MEMORY * 1_000_000
         self._db.execute("DELETE FROM sandboxes WHERE state = 'ended' AND ended_at < ?", (oldest,))
         self._db.execute("DELETE FROM idempotency WHERE made_at < ?", (oldest,))
+
+    def paused(self) -> list[SandboxRow]:
+        """All paused sandboxes."""
         columns = "id, owner, template, started_at, end_at, access_token, traffic_token, metadata, envs, settings"
         rows = self._db.execute(f"SELECT {columns} FROM sandboxes WHERE state = 'paused'").fetchall()  # noqa: S608  (ours)
         return [_sandbox_row(row) for row in rows]
@@ -249,6 +263,10 @@ class Store:
 
     def hide_snapshot(self, snapshot_id: str) -> None:
         self._db.execute("UPDATE snapshots SET hidden = 1 WHERE id = ?", (snapshot_id,))
+
+    def unname_snapshot(self, snapshot_id: str) -> None:
+        """Its name is another's now."""
+        self._db.execute("UPDATE snapshots SET name = '' WHERE id = ?", (snapshot_id,))
 
     def remove_snapshot(self, snapshot_id: str) -> None:
         self._db.execute("DELETE FROM snapshots WHERE id = ?", (snapshot_id,))
