@@ -122,9 +122,10 @@ def test_a_file_goes_on_in_its_own_loop_alone(engine: Engine) -> None:
     sandbox, reader = asyncio.run(begin())
     asyncio.run(refused(reader))
     with loop_on_a_thread() as there:
-        _, reader = there(begin())
+        other, reader = there(begin())
         asyncio.run(refused(reader))
-    asyncio.run(AsyncSandbox.kill(sandbox.sandbox_id, **engine.options))
+    for left in (sandbox, other):
+        asyncio.run(AsyncSandbox.kill(left.sandbox_id, **engine.options))
 
 
 def test_an_iteration_goes_on_in_the_next_run(engine: Engine) -> None:
