@@ -79,14 +79,8 @@ class Connect:
     def timeout(self, headers: Mapping[str, str]) -> float | None:
         if headers.get("connect-protocol-version", "1") != "1":
             raise RpcFault("invalid_argument", 'connect-protocol-version must be "1"')
-        timeout = headers.get("connect-timeout-ms")
-        if timeout is None:
-            return None
-        if not re.fullmatch(r"[0-9]{1,10}", timeout):
-            raise RpcFault(
-                "invalid_argument", "connect-timeout-ms must be a number of milliseconds of at most 10 digits"
-            )
-        return int(timeout) / 1000
+        said = _said(headers, "connect-timeout-ms", r"[0-9]{1,10}", "a number of milliseconds of at most 10 digits")
+        return None if said is None else int(said[0]) / 1000
 
     def gzips(self, headers: Mapping[str, str]) -> bool:
         return _is_gzip(headers.get("connect-content-encoding" if self.enveloped else "content-encoding"))
@@ -107,13 +101,8 @@ class GrpcWeb:
     enveloped: bool = True
 
     def timeout(self, headers: Mapping[str, str]) -> float | None:
-        timeout = headers.get("grpc-timeout")
-        if timeout is None:
-            return None
-        match = re.fullmatch(r"([0-9]{1,8})([HMSmun])", timeout)
-        if match is None:
-            raise RpcFault("invalid_argument", "grpc-timeout must be a number of at most 8 digits and a unit")
-        return int(match[1]) * _GRPC_SECONDS[match[2]]
+        said = _said(headers, "grpc-timeout", r"([0-9]{1,8})([HMSmun])", "a number of at most 8 digits and a unit")
+        return None if said is None else int(said[1]) * _GRPC_SECONDS[said[2]]
 
     def gzips(self, headers: Mapping[str, str]) -> bool:
         return _is_gzip(headers.get("grpc-encoding"))
@@ -124,6 +113,17 @@ class GrpcWeb:
             message = quote(fault.message, safe=_GRPC_TEXT, errors="replace")
             trailers = f"grpc-status: {_GRPC_STATUS[fault.code]}\r\ngrpc-message: {message}\r\n"
         return pack(trailers.encode(), FLAG_TRAILERS)
+
+
+def _said(headers: Mapping[str, str], name: str, pattern: str, form: str) -> re.Match[str] | None:
+    """What a header says that has a form; None if it is not there."""
+    text = headers.get(name)
+    if text is None:
+        return None
+    found = re.fullmatch(pattern, text)
+    if found is None:
+        raise RpcFault("invalid_argument", f"{name} must be {form}")
+    return found
 
 
 def _is_gzip(named: str | None) -> bool:

@@ -90,10 +90,7 @@ def decode(kind: type[M], data: bytes | memoryview) -> M:
     try:
         message = types()[kind.__name__].FromString(bytes(data))
         return msgspec.convert(json_format.MessageToDict(message), kind, strict=False)
-    except (
-        DecodeError,
-        ValueError,
-    ) as error:  # the latter for texts that are not UTF-8, where the library is in Python
+    except (DecodeError, ValueError) as error:  # the latter for what is not UTF-8, where the library is in Python
         raise InvalidMessage(str(error)) from None
 
 
